@@ -1,0 +1,1 @@
+"""Lakeflow declarative pipelines: the sources' vocabulary, their graph, and its updates."""
