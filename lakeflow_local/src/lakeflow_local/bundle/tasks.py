@@ -1,0 +1,250 @@
+"""The types of tasks that run here; each is the same code that the task runs on Databricks."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from lakeflow_local.bundle import pipelines, sql_files
+from lakeflow_local.bundle.load import Bundle, Resource, path_of
+from lakeflow_local.bundle.tree import Value
+from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.home import Home
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakeflow_local.bundle.runs import JobRun
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "EQUAL_TO": lambda left, right: left == right,
+    "NOT_EQUAL": lambda left, right: left != right,
+    "GREATER_THAN": lambda left, right: left > right,
+    "GREATER_THAN_OR_EQUAL": lambda left, right: left >= right,
+    "LESS_THAN": lambda left, right: left < right,
+    "LESS_THAN_OR_EQUAL": lambda left, right: left <= right,
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a task may use.
+
+    Attributes:
+        job_parameters: those of the job; they win over a task's own parameter of the same name.
+        full_refresh: a pipeline task starts anew, whatever its definition says.
+        progress: takes one line of text.
+        run_job: runs another job of the bundle by its resource.
+    """
+
+    spark: SparkSession
+    bundle: Bundle
+    home: Home
+    job_parameters: Mapping[str, str]
+    full_refresh: bool
+    progress: Callable[[str], None]
+    run_job: Callable[[Resource, Mapping[str, str]], JobRun]
+
+
+def type_of(task: Value) -> str:
+    """The key of the task's type, such as `sql_task`.
+
+    Raises:
+        LakeflowError: the task has none or several.
+    """
+    types = [key for key in task.data if key.endswith("_task")]
+    if len(types) != 1:
+        found = " and ".join(types) or "none"
+        raise task.error(f"the task {task.plain('task_key')} needs exactly one type such as sql_task; it has {found}")
+    return types[0]
+
+
+def run(context: Context, task: Value) -> dict[str, Any]:
+    """Runs one task, whose dynamic values are filled in, and returns the values that it leaves for later ones.
+
+    Raises:
+        LakeflowError: it failed, with the reason in one line.
+        UnsupportedError: this type of task does not run here.
+    """
+    kind = type_of(task)
+    runner = _RUNNERS.get(kind)
+    if runner is None:
+        raise _unsupported(task[kind], f"a {kind} does not run on this machine")
+    return runner(context, task[kind]) or {}
+
+
+def _unsupported(value: Value, message: str) -> UnsupportedError:
+    return UnsupportedError(message, file=value.place.file, line=value.place.line)
+
+
+def _parameters(context: Context, value: Value, key: str) -> dict[str, str]:
+    return {name: str(item) for name, item in {**value.plain(key, default={}), **context.job_parameters}.items()}
+
+
+def _python_wheel(context: Context, value: Value) -> None:
+    package, name = str(value.plain("package_name")), str(value.plain("entry_point"))
+    entry_point = find_entry_point(package, name)
+    if entry_point is None:
+        raise value.error(
+            f"the entry point {name} of {package} is not installed in this environment; install the project"
+            " (pip install -e .) after adding it to [project.scripts]"
+        )
+    if "named_parameters" in value:
+        arguments = [f"--{key}={item}" for key, item in _parameters(context, value, "named_parameters").items()]
+    else:
+        arguments = [str(item) for item in value.plain("parameters", default=[])]
+    with _arguments([name, *arguments]), _exit_is_failure(name):
+        returned = entry_point.load()()
+    if isinstance(returned, int) and returned:
+        raise LakeflowError(
+            f"{name} returned {returned}; a wheel task fails by an exception or sys.exit({returned}), its result is ignored"
+        )
+
+
+def find_entry_point(package: str, name: str) -> metadata.EntryPoint | None:
+    """The entry point of an installed distribution, in whatever group it is; None if it is not installed."""
+    try:
+        return next(iter(metadata.distribution(package).entry_points.select(name=name)), None)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _spark_python(context: Context, value: Value) -> None:
+    if value.plain("source") == "GIT":
+        raise _unsupported(value, "`source: GIT` is not supported on this machine; use the bundle's own files")
+    file = path_of(value["python_file"])
+    if not file.is_file():
+        raise value["python_file"].error(f"there is no file {value['python_file'].data}")
+    arguments = [str(item) for item in value.plain("parameters", default=[])]
+    sys.path.insert(0, str(file.parent))
+    try:
+        with _arguments([str(file), *arguments]), _exit_is_failure(file.name):
+            runpy.run_path(str(file), run_name="__main__")
+    finally:
+        sys.path.remove(str(file.parent))
+
+
+def _pipeline(context: Context, value: Value) -> dict[str, Any]:
+    for key in ("full_refresh_selection", "refresh_selection", "refresh_flow_selection", "reset_checkpoint_selection"):
+        if value.plain(key):
+            raise _unsupported(value[key], f"`{key}` of a pipeline task is not supported on this machine")
+    pipeline = context.bundle.by_id("pipelines", value.plain("pipeline_id"))
+    if pipeline is None:
+        raise value["pipeline_id"].error(
+            "this pipeline is not one of the bundle; write ${resources.pipelines.<key>.id}"
+        )
+    full_refresh = context.full_refresh or bool(value.plain("full_refresh"))
+    return {"update_id": run_pipeline(context.spark, context.bundle, pipeline, context.home, full_refresh, context.progress)}
+
+
+def run_pipeline(
+    spark: SparkSession,
+    bundle: Bundle,
+    pipeline: Resource,
+    home: Home,
+    full_refresh: bool,
+    progress: Callable[[str], None],
+) -> str:
+    """Runs one triggered update and returns its id.
+
+    Raises:
+        LakeflowError: the update failed.
+    """
+    from lakeflow_local.pipelines import update
+
+    result = update.run(spark, pipelines.spec(bundle, pipeline, home), full_refresh=full_refresh, progress=progress)
+    if not result.succeeded:
+        raise LakeflowError(f"the update {result.update_id} of {pipeline.name} failed: {result.error}")
+    return result.update_id
+
+
+def _sql(context: Context, value: Value) -> dict[str, Any]:
+    path = value.get("file", "path")
+    if path is None:
+        kind = next((key for key in ("query", "alert", "dashboard") if key in value), "sql_task without `file`")
+        raise _unsupported(value, f"{kind} in a SQL task does not run on this machine; only `file` does")
+    if value.plain("file", "source") == "GIT":
+        raise _unsupported(value, "`source: GIT` is not supported on this machine; use the bundle's own files")
+    results = sql_files.run(context.spark, path_of(path), _parameters(context, value, "parameters"))
+    if not results:
+        return {}
+    # As on Databricks, later tasks see what the last statement returned.
+    rows = [row.asDict(recursive=True) for row in results[-1].rows]
+    return {"output": {"rows": rows, "first_row": rows[0] if rows else {}}}
+
+
+def _condition(context: Context, value: Value) -> dict[str, Any]:
+    operator = str(value.plain("op"))
+    left, right = str(value.plain("left", default="")), str(value.plain("right", default=""))
+    if operator in ("EQUAL_TO", "NOT_EQUAL"):
+        outcome = _COMPARISONS[operator](left, right)
+    else:
+        try:
+            outcome = _COMPARISONS[operator](float(left), float(right))
+        except ValueError:
+            raise value.error(f"{operator} compares numbers, not `{left}` and `{right}`") from None
+    context.progress(f"{left} {operator} {right}: {str(outcome).lower()}")
+    return {"outcome": str(outcome).lower()}
+
+
+def _run_job(context: Context, value: Value) -> dict[str, Any]:
+    job = context.bundle.by_id("jobs", value.plain("job_id"))
+    if job is None:
+        raise value["job_id"].error("this job is not one of the bundle; write ${resources.jobs.<key>.id}")
+    parameters = {name: str(item) for name, item in value.plain("job_parameters", default={}).items()}
+    run = context.run_job(job, parameters)
+    if not run.succeeded:
+        raise LakeflowError(f"the job {job.key} ended as {run.state}: {run.error or 'see its run'}")
+    return {"run_id": run.run_id}
+
+
+_RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any] | None]] = {
+    "python_wheel_task": _python_wheel,
+    "spark_python_task": _spark_python,
+    "pipeline_task": _pipeline,
+    "sql_task": _sql,
+    "condition_task": _condition,
+    "run_job_task": _run_job,
+}
+
+
+@contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    before, sys.argv = sys.argv, list(arguments)
+    try:
+        yield
+    finally:
+        sys.argv = before
+        sys.stdout.flush()
+
+
+@contextmanager
+def _exit_is_failure(name: str) -> Iterator[None]:
+    """`sys.exit` ends the task, not the run."""
+    try:
+        yield
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            reason = error.code if isinstance(error.code, str) else f"it exited with {error.code}"
+            raise LakeflowError(f"{name}: {reason}") from error
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """The process's environment with `values`, put back at the end."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

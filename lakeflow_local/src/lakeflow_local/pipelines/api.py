@@ -1,0 +1,389 @@
+"""The Python module of Lakeflow pipelines: `from pyspark import pipelines as dp`, and `import dlt`.
+
+Its functions declare; nothing runs until an update calls the functions that they were given. Signatures are those of
+the Databricks reference (2026). What is not supported is refused by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.pipelines import registry as declared
+from lakeflow_local.pipelines.graph import Action, AutoCdc, Dataset, Expectation, Flow, Kind, Place
+
+__all__ = [
+    "append_flow",
+    "apply_changes",
+    "apply_changes_from_snapshot",
+    "create_auto_cdc_flow",
+    "create_auto_cdc_from_snapshot_flow",
+    "create_sink",
+    "create_streaming_live_table",
+    "create_streaming_table",
+    "expect",
+    "expect_all",
+    "expect_all_or_drop",
+    "expect_all_or_fail",
+    "expect_or_drop",
+    "expect_or_fail",
+    "foreach_batch_sink",
+    "materialized_view",
+    "on_event_hook",
+    "read",
+    "read_stream",
+    "table",
+    "temporary_view",
+    "view",
+]
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    return (values,) if isinstance(values, str) else tuple(str(v) for v in values)
+
+
+def _properties(values: Mapping[str, Any] | None) -> dict[str, str]:
+    def text(value: Any) -> str:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return {str(k): text(v) for k, v in (values or {}).items()}
+
+
+def _sql(expression: Any) -> str:
+    """A column or SQL text as SQL text."""
+    if isinstance(expression, str):
+        return expression
+    if hasattr(expression, "_jc"):
+        return expression._jc.node().sql() if hasattr(expression._jc, "node") else expression._jc.toString()
+    raise LakeflowError(f"expected a column or SQL text, not {type(expression).__name__}", **_here())
+
+
+def _here() -> dict[str, Any]:
+    place = declared.caller()
+    return {"file": place.file, "line": place.line}
+
+
+def _refuse_unknown(function: str, options: Mapping[str, Any], place: Place) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UnsupportedError(
+            f"{function}() does not support the argument {', '.join(given)} here", file=place.file, line=place.line
+        )
+
+
+def _declares(kind: Kind | None, function_name: str) -> Callable:
+    """A dataset decorator, to be used bare or with arguments."""
+
+    def decorator(
+        query_function: Callable | None = None,
+        *,
+        name: str | None = None,
+        comment: str | None = None,
+        spark_conf: Mapping[str, Any] | None = None,
+        table_properties: Mapping[str, Any] | None = None,
+        path: str | None = None,
+        partition_cols: Iterable[str] | None = None,
+        cluster_by_auto: bool | None = None,
+        cluster_by: Iterable[str] | None = None,
+        schema: Any = None,
+        row_filter: str | None = None,
+        private: bool | None = None,
+        temporary: bool | None = None,
+        **unknown: Any,
+    ) -> Callable:
+        place = declared.caller()
+        _refuse_unknown(function_name, unknown, place)
+
+        def declare(function: Callable) -> Callable:
+            if not callable(function):
+                raise LakeflowError(
+                    f"@{function_name} decorates a function that returns a DataFrame; give the name as name=…",
+                    file=place.file,
+                    line=place.line,
+                )
+            where = declared.place_of(_unwrapped(function))
+            dataset = Dataset(
+                name=_without_live(name or function.__name__),
+                kind=kind,
+                place=where,
+                comment=comment,
+                private=bool(private or temporary),
+                schema_ddl=schema,
+                partition_cols=_texts(partition_cols),
+                cluster_by=_texts(cluster_by),
+                cluster_by_auto=bool(cluster_by_auto),
+                properties=_properties(table_properties),
+                path=path,
+                row_filter=row_filter,
+                spark_conf=_properties(spark_conf),
+            )
+            flow = Flow(
+                name=dataset.name, target=dataset.name, place=where, function=function, spark_conf=dataset.spark_conf
+            )
+            declared.active().add(dataset, [flow], function)
+            return function
+
+        return declare if query_function is None else declare(query_function)
+
+    decorator.__name__ = decorator.__qualname__ = function_name
+    return decorator
+
+
+def _unwrapped(function: Callable) -> Callable:
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _without_live(name: str) -> str:
+    return name[5:] if name[:5].lower() == "live." else name
+
+
+# Whether `table` makes a streaming table or a materialized view depends on its DataFrame, not on its name.
+table = _declares(None, "table")
+materialized_view = _declares(Kind.MATERIALIZED_VIEW, "materialized_view")
+temporary_view = _declares(Kind.TEMPORARY_VIEW, "temporary_view")
+view = _declares(Kind.TEMPORARY_VIEW, "view")
+
+
+def create_streaming_table(
+    name: str,
+    comment: str | None = None,
+    spark_conf: Mapping[str, Any] | None = None,
+    table_properties: Mapping[str, Any] | None = None,
+    path: str | None = None,
+    partition_cols: Iterable[str] | None = None,
+    cluster_by_auto: bool | None = None,
+    cluster_by: Iterable[str] | None = None,
+    schema: Any = None,
+    expect_all: Mapping[str, str] | None = None,
+    expect_all_or_drop: Mapping[str, str] | None = None,
+    expect_all_or_fail: Mapping[str, str] | None = None,
+    row_filter: str | None = None,
+    private: bool | None = None,
+    **unknown: Any,
+) -> None:
+    """Declares a streaming table that flows declared elsewhere write."""
+    place = declared.caller()
+    _refuse_unknown("create_streaming_table", unknown, place)
+    expectations = [
+        Expectation(rule, _sql(predicate), action)
+        for rules, action in (
+            (expect_all, Action.WARN),
+            (expect_all_or_drop, Action.DROP),
+            (expect_all_or_fail, Action.FAIL),
+        )
+        for rule, predicate in (rules or {}).items()
+    ]
+    declared.active().add(
+        Dataset(
+            name=_without_live(name),
+            kind=Kind.STREAMING_TABLE,
+            place=place,
+            comment=comment,
+            private=bool(private),
+            schema_ddl=schema,
+            expectations=tuple(expectations),
+            partition_cols=_texts(partition_cols),
+            cluster_by=_texts(cluster_by),
+            cluster_by_auto=bool(cluster_by_auto),
+            properties=_properties(table_properties),
+            path=path,
+            row_filter=row_filter,
+            spark_conf=_properties(spark_conf),
+        )
+    )
+
+
+create_streaming_live_table = create_streaming_table
+
+
+def append_flow(
+    query_function: Callable | None = None,
+    *,
+    target: str | None = None,
+    name: str | None = None,
+    once: bool = False,
+    spark_conf: Mapping[str, Any] | None = None,
+    comment: str | None = None,
+    **unknown: Any,
+) -> Callable:
+    """Declares a flow that adds the rows of the decorated function to the streaming table `target`."""
+    place = declared.caller()
+    _refuse_unknown("append_flow", unknown, place)
+    if target is None:
+        raise LakeflowError("append_flow needs target=, the streaming table it writes", **_here())
+
+    def declare(function: Callable) -> Callable:
+        declared.active().add_flow(
+            Flow(
+                name=name or function.__name__,
+                target=_without_live(target),
+                place=declared.place_of(_unwrapped(function)),
+                function=function,
+                once=once,
+                spark_conf=_properties(spark_conf),
+                comment=comment,
+            )
+        )
+        return function
+
+    return declare if query_function is None else declare(query_function)
+
+
+def _expects(function_name: str, action: Action, many: bool) -> Callable:
+    def one(name: str, constraint: Any) -> Callable:
+        return attach({name: constraint})
+
+    def attach(expectations: Mapping[str, Any]) -> Callable:
+        rules = [Expectation(name, _sql(predicate), action) for name, predicate in expectations.items()]
+
+        def note(function: Callable) -> Callable:
+            declared.active().expect(function, rules)
+            return function
+
+        return note
+
+    decorator = attach if many else one
+    decorator.__name__ = decorator.__qualname__ = function_name
+    return decorator
+
+
+expect = _expects("expect", Action.WARN, many=False)
+expect_or_drop = _expects("expect_or_drop", Action.DROP, many=False)
+expect_or_fail = _expects("expect_or_fail", Action.FAIL, many=False)
+expect_all = _expects("expect_all", Action.WARN, many=True)
+expect_all_or_drop = _expects("expect_all_or_drop", Action.DROP, many=True)
+expect_all_or_fail = _expects("expect_all_or_fail", Action.FAIL, many=True)
+
+
+def read(name: str) -> Any:
+    """The rows of a dataset as a batch DataFrame (legacy; `spark.read.table` does the same)."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession().read.table(name)
+
+
+def read_stream(name: str) -> Any:
+    """The rows of a dataset as a streaming DataFrame (legacy; `spark.readStream.table` does the same)."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.getActiveSession().readStream.table(name)
+
+
+def create_auto_cdc_flow(
+    target: str,
+    source: str,
+    keys: Iterable[Any],
+    sequence_by: Any,
+    ignore_null_updates: bool = False,
+    apply_as_deletes: Any = None,
+    apply_as_truncates: Any = None,
+    column_list: Iterable[Any] | None = None,
+    except_column_list: Iterable[Any] | None = None,
+    stored_as_scd_type: str | int = "1",
+    track_history_column_list: Iterable[Any] | None = None,
+    track_history_except_column_list: Iterable[Any] | None = None,
+    name: str | None = None,
+    once: bool = False,
+    ignore_null_updates_column_list: Iterable[Any] | None = None,
+    ignore_null_updates_except_column_list: Iterable[Any] | None = None,
+    flow_name: str | None = None,
+    **unknown: Any,
+) -> None:
+    """Declares a flow that applies the changes of `source` to `target` by `keys`, in the order of `sequence_by`."""
+    place = declared.caller()
+    _refuse_unknown("create_auto_cdc_flow", unknown, place)
+    scd_type = str(stored_as_scd_type)
+    if scd_type not in ("1", "2"):
+        raise UnsupportedError(
+            f"stored_as_scd_type={stored_as_scd_type!r} is not supported; 1 and 2 are",
+            file=place.file,
+            line=place.line,
+        )
+    if column_list and except_column_list:
+        raise LakeflowError("give column_list or except_column_list, not both", file=place.file, line=place.line)
+
+    def names(columns: Iterable[Any] | None) -> tuple[str, ...]:
+        return tuple(_sql(c).strip("`") for c in ([columns] if isinstance(columns, str) else columns or ()))
+
+    def selection(columns: Iterable[Any] | None) -> tuple[str, ...] | None:
+        return names(columns) if columns else None
+
+    target = _without_live(target)
+    cdc = AutoCdc(
+        source=_without_live(source),
+        keys=names(keys),
+        sequence_by=_sql(sequence_by),
+        apply_as_deletes=None if apply_as_deletes is None else _sql(apply_as_deletes),
+        apply_as_truncates=None if apply_as_truncates is None else _sql(apply_as_truncates),
+        columns=selection(column_list),
+        except_columns=names(except_column_list),
+        scd_type=int(scd_type),
+        track_history=selection(track_history_column_list),
+        track_history_except=names(track_history_except_column_list),
+        ignore_null_updates=bool(ignore_null_updates),
+        ignore_null_columns=selection(ignore_null_updates_column_list),
+        ignore_null_except=names(ignore_null_updates_except_column_list),
+    )
+    declared.active().add_flow(
+        Flow(name=name or flow_name or target, target=target, place=place, cdc=cdc, once=once)
+    )
+
+
+apply_changes = create_auto_cdc_flow
+
+
+def _not_supported(name: str) -> Callable:
+    def refuse(*_: Any, **__: Any) -> None:
+        place = declared.caller()
+        raise UnsupportedError(f"{name} is not supported by lakeflow_local yet", file=place.file, line=place.line)
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
+
+
+create_auto_cdc_from_snapshot_flow = _not_supported("create_auto_cdc_from_snapshot_flow")
+apply_changes_from_snapshot = _not_supported("apply_changes_from_snapshot")
+create_sink = _not_supported("create_sink")
+foreach_batch_sink = _not_supported("foreach_batch_sink")
+on_event_hook = _not_supported("on_event_hook")
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Puts the module where the sources import it from.
+
+    `dlt` is never installed under that name: on PyPI it belongs to another project, so it exists only while sources
+    are loaded and run. Apache Spark's own `pyspark.pipelines` lacks most of the names and refuses their arguments.
+    """
+    import pyspark
+
+    modules = {}
+    for module_name in ("pyspark.pipelines", "dlt"):
+        module = types.ModuleType(module_name, __doc__)
+        module.__dict__.update({name: globals()[name] for name in __all__}, __all__=__all__)
+        modules[module_name] = module
+    before = {name: sys.modules.get(name) for name in modules}
+    attribute = getattr(pyspark, "pipelines", None)
+    sys.modules.update(modules)
+    pyspark.pipelines = modules["pyspark.pipelines"]
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+        if attribute is None:
+            del pyspark.pipelines
+        else:
+            pyspark.pipelines = attribute

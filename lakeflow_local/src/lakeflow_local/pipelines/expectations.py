@@ -1,0 +1,157 @@
+"""Expectations: rules on the rows that a flow writes, counted and enforced inside the flow's own query.
+
+Databricks does not document whether a rule that evaluates to NULL is met; here, as was measured there, only FALSE
+violates (docs/lakeflow_local.md). `null_is_violation` turns it; NULLs are counted apart either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import functions as F
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.graph import Action, Expectation, Place
+
+VIOLATION = "EXPECTATION_VIOLATION"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the rows of one update met one expectation. Counts are rows."""
+
+    dataset: str
+    name: str
+    action: Action
+    passed: int
+    failed: int
+    nulls: int
+
+
+@dataclass
+class _Counted:
+    dataset: str
+    expectations: Sequence[Expectation]
+    observation: Observation | None
+    """Of a batch query; a streaming query reports by name in its progress."""
+
+
+class Metrics:
+    """Collects what the queries of one flow observed of the datasets that they passed through."""
+
+    def __init__(self, *, null_is_violation: bool = False):
+        self._null_is_violation = null_is_violation
+        self._counted: list[_Counted] = []
+        self._totals: dict[str, dict[str, int]] = {}
+
+    def met(self, predicate: str) -> Column:
+        """A predicate as a total boolean: what NULL means is decided here and nowhere else."""
+        return F.coalesce(F.expr(predicate), F.lit(not self._null_is_violation))
+
+    def apply(
+        self, frame: DataFrame, dataset: str, expectations: Sequence[Expectation], place: Place, *, count_rows: bool
+    ) -> DataFrame:
+        """Counts `expectations` on the rows of `frame`, drops the rows to be dropped, fails on those to fail on.
+
+        Args:
+            dataset: the dataset's full name, by which the counts are reported.
+            count_rows: also count the rows that remain (`output_rows`).
+
+        Raises:
+            LakeflowError: a predicate does not resolve against the columns of `frame`.
+        """
+        if not expectations and not count_rows:
+            return frame
+        for rule in expectations:
+            _check(frame, dataset, rule, place)
+        dropping = [self.met(e.predicate) for e in expectations if e.action is Action.DROP]
+        kept = _all(dropping)
+        counts = [F.count_if(kept).alias("kept"), F.count(F.lit(1)).alias("seen")]
+        for i, rule in enumerate(expectations):
+            counts.append(F.count_if(~self.met(rule.predicate)).alias(f"failed_{i}"))
+            counts.append(F.count_if(F.expr(rule.predicate).isNull()).alias(f"nulls_{i}"))
+        observation = None if frame.isStreaming else Observation(dataset)
+        self._counted.append(_Counted(dataset, expectations, observation))
+        frame = frame.observe(observation or dataset, *counts)
+        if dropping:
+            frame = frame.filter(kept)
+        failing = [e for e in expectations if e.action is Action.FAIL]
+        if failing:
+            names = F.concat_ws(", ", *(F.when(~self.met(e.predicate), F.lit(e.name)) for e in failing))
+            # No row is quoted: what Databricks prints under VERBOSITY_ALL would put members' data into a log.
+            message = F.concat(F.lit(f"[{VIOLATION}] violated expectations: '"), names, F.lit("'"))
+            met = _all([self.met(e.predicate) for e in failing])
+            frame = frame.filter(F.when(met, F.lit(True)).otherwise(F.raise_error(message).cast("boolean")))
+        return frame
+
+    def add_progress(self, observed: dict) -> None:
+        """Adds what one micro-batch observed: `observedMetrics` of its progress."""
+        for dataset, row in observed.items():
+            self._add(dataset, row.asDict())
+
+    def close(self) -> None:
+        """Fetches what batch queries observed; to be called after they ran."""
+        for counted in self._counted:
+            if counted.observation is not None:
+                self._add(counted.dataset, _observed(counted.observation))
+
+    def _add(self, dataset: str, counts: dict[str, int]) -> None:
+        totals = self._totals.setdefault(dataset, {})
+        for name, value in counts.items():
+            totals[name] = totals.get(name, 0) + value
+
+    def output_rows(self, dataset: str) -> int | None:
+        return self._totals.get(dataset, {}).get("kept")
+
+    def dropped(self) -> int:
+        """Rows dropped, each counted once however many rules it violated."""
+        return sum(t["seen"] - t["kept"] for t in self._totals.values() if "seen" in t)
+
+    def results(self) -> Iterable[Result]:
+        """One result an expectation; none for a dataset of which no row was seen, as on Databricks."""
+        reported = set()
+        for counted in self._counted:
+            totals = self._totals.get(counted.dataset)
+            if not totals or not totals["seen"] or counted.dataset in reported:
+                continue
+            reported.add(counted.dataset)
+            for i, rule in enumerate(counted.expectations):
+                failed = totals[f"failed_{i}"]
+                yield Result(
+                    counted.dataset, rule.name, rule.action, totals["seen"] - failed, failed, totals[f"nulls_{i}"]
+                )
+
+
+def _observed(observation: Observation) -> dict[str, int]:
+    try:
+        return observation.get
+    except (Py4JJavaError, AssertionError):
+        # The optimizer proved the input empty and left the counting out.
+        return {}
+
+
+def _all(conditions: Sequence[Column]) -> Column:
+    met = F.lit(True)
+    for condition in conditions:
+        met = met & condition
+    return met
+
+
+def _check(frame: DataFrame, dataset: str, rule: Expectation, place: Place) -> None:
+    try:
+        kind = frame.select(F.expr(rule.predicate).alias("met")).schema["met"].dataType.typeName()
+    except AnalysisException as error:
+        reason = str(error.getMessage() if hasattr(error, "getMessage") else error).split("\n")[0]
+        raise LakeflowError(
+            f"expectation {rule.name} of {dataset} cannot be evaluated: {reason}", file=place.file, line=place.line
+        ) from error
+    if kind not in ("boolean", "void"):
+        raise LakeflowError(
+            f"expectation {rule.name} of {dataset} must be true or false, but `{rule.predicate}` is a {kind}",
+            file=place.file,
+            line=place.line,
+        )

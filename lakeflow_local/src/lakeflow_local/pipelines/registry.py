@@ -1,0 +1,104 @@
+"""What the sources of one pipeline declare, gathered while they are loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Kind, Place
+
+_PACKAGE = str(Path(__file__).resolve().parent)
+
+
+class Registry:
+    """Datasets and flows of one pipeline, in the order of their declaration."""
+
+    def __init__(self) -> None:
+        self.datasets: list[Dataset] = []
+        self.flows: list[Flow] = []
+        self._expectations: dict[int, list[Expectation]] = {}
+        self._functions: dict[int, Callable] = {}
+
+    def add(self, dataset: Dataset, flows: Iterable[Flow] = (), function: Callable | None = None) -> None:
+        """Adds a dataset; `function` is the decorated one, whose `@expect…` decorators may still follow above."""
+        self.datasets.append(dataset)
+        if function is not None:
+            self._functions[len(self.datasets) - 1] = function
+        self.flows.extend(flows)
+
+    def add_flow(self, flow: Flow) -> None:
+        self.flows.append(flow)
+
+    def expect(self, function: Callable, expectations: Iterable[Expectation]) -> None:
+        """Notes the expectations of a decorated function, above or below its dataset decorator."""
+        # Decorators apply from the inside out: what comes later stands further up.
+        self._expectations.setdefault(id(function), [])[:0] = expectations
+        self._functions.setdefault(-id(function), function)
+
+    def close(self) -> tuple[list[Dataset], list[Flow]]:
+        """The declarations, complete.
+
+        Raises:
+            LakeflowError: two expectations of one dataset share a name.
+        """
+        for index, function in self._functions.items():
+            if index >= 0 and (expectations := self._expectations.get(id(function))):
+                dataset = self.datasets[index]
+                both = (*dataset.expectations, *expectations)
+                self.datasets[index] = dataclasses.replace(dataset, expectations=both)
+        for dataset in self.datasets:
+            names = [e.name for e in dataset.expectations]
+            for name in names:
+                if names.count(name) > 1:
+                    raise LakeflowError(
+                        f"expectation {name} is declared twice on {dataset.name}; names are unique for each dataset",
+                        file=dataset.place.file,
+                        line=dataset.place.line,
+                    )
+        return self.datasets, self.flows
+
+
+_active: ContextVar[Registry | None] = ContextVar("registry", default=None)
+
+
+@contextmanager
+def collecting(registry: Registry) -> Iterator[Registry]:
+    """Makes `registry` the one that declarations go to."""
+    token = _active.set(registry)
+    try:
+        yield registry
+    finally:
+        _active.reset(token)
+
+
+def active() -> Registry:
+    registry = _active.get()
+    if registry is None:
+        raise LakeflowError(
+            "datasets can be declared only while a pipeline's sources are loaded: run this file with "
+            "`lakeflow-local pipelines run`, not with python"
+        )
+    return registry
+
+
+def place_of(function: Callable) -> Place:
+    """Where a function begins, its decorators included."""
+    code = function.__code__
+    return Place(Path(code.co_filename), code.co_firstlineno)
+
+
+def caller() -> Place:
+    """The line of the source that called into this package."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return Place(Path(frame.f_code.co_filename), frame.f_lineno)
+
+
+KINDS_OF_TABLE = (Kind.STREAMING_TABLE, Kind.MATERIALIZED_VIEW)

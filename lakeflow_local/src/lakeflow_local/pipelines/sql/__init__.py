@@ -1,0 +1,24 @@
+"""Pipelines' SQL files: their statements as the graph's dataclasses, and what their queries read.
+
+The head of each statement is parsed here, on sqlglot's Databricks tokens; its query is handed over as it is written, for
+Spark's own parser.
+"""
+
+from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite
+from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, parse
+from lakeflow_local.pipelines.sql.tokens import TableArgument, normalise
+
+__all__ = [
+    "TABLE_FUNCTIONS",
+    "CreateDataset",
+    "CreateFlow",
+    "Input",
+    "SetConf",
+    "Statement",
+    "TableArgument",
+    "TableFunction",
+    "inputs",
+    "normalise",
+    "parse",
+    "rewrite",
+]

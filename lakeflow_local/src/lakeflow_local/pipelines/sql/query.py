@@ -1,0 +1,330 @@
+"""What a query reads, and queries with Databricks' table functions replaced. Spark parses queries; this finds names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlglot.tokens import Token, TokenType
+
+from lakeflow_local.pipelines.sql.tokens import (
+    Source,
+    constant,
+    is_name,
+    is_string,
+    parentheses,
+    split_name,
+    word,
+    written,
+)
+
+TABLE_FUNCTIONS = frozenset({"read_files", "cloud_files", "event_log"})
+
+_QUERY_STARTS = frozenset({"SELECT", "WITH", "FROM", "VALUES"})
+_SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT", "MINUS"})
+_ENDS_OF_FROM = _SET_OPERATORS | frozenset(
+    "SELECT WHERE GROUP HAVING ORDER SORT CLUSTER DISTRIBUTE LIMIT OFFSET WINDOW QUALIFY LATERAL |>".split()
+)
+# After STREAM these say that it is itself a table's name: FROM stream JOIN …
+_AFTER_TABLE = _ENDS_OF_FROM | frozenset(
+    "AS ON USING JOIN INNER LEFT RIGHT FULL CROSS NATURAL SEMI ANTI PIVOT UNPIVOT TABLESAMPLE WATERMARK WITH".split()
+)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A table or view that a query reads.
+
+    Attributes:
+        name: as written, without `LIVE.` and needless quotes.
+        streaming: read as a stream.
+    """
+
+    name: str
+    streaming: bool
+    line: int
+
+
+@dataclass(frozen=True)
+class TableFunction:
+    """A call of a table function with constant arguments.
+
+    Attributes:
+        name: in lower case.
+        streaming: it is read as a stream; `cloud_files` always is.
+        arguments: by position: strings, numbers, booleans, None, dict (`map(…)`), list (`array(…)`), TableArgument.
+        named: the same, by name in lower case.
+    """
+
+    name: str
+    streaming: bool
+    arguments: tuple[Any, ...]
+    named: Mapping[str, Any]
+    line: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    parts: tuple[str, ...]
+    streaming: bool
+    start: int
+    live: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Call:
+    name: str
+    streaming: bool
+    low: int
+    high: int
+    start: int
+    end: int
+
+
+@dataclass
+class _Reader:
+    """Walks the tokens of a query and notes each table and each table function that it reads."""
+
+    source: Source
+    parameters: Mapping[str, str]
+    tables: list[_Table] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tokens: list[Token] = self.source.tokens
+        self.pairs = parentheses(self.source)
+        self.query(0, len(self.tokens), frozenset())
+
+    def word(self, index: int) -> str:
+        return word(self.tokens[index]) if 0 <= index < len(self.tokens) else ""
+
+    def query(self, low: int, high: int, scope: frozenset[str], *, relation: bool = False) -> None:
+        """Reads a query, or an expression with queries inside it.
+
+        Args:
+            scope: the names of the common table expressions in force, in lower case.
+            relation: it begins with a table, as in `FROM (a JOIN b)`.
+        """
+        index, start, selected, from_clause, expect = low, True, False, relation, relation
+        while index < high:
+            if expect:
+                index, expect, start = self.relation(index, high, scope), False, False
+                continue
+            here, before = self.word(index), self.word(index - 1) if index > low else ""
+            if before == ".":
+                index += 1
+                continue
+            if here == "WITH" and (common := self.common_tables(index, high, scope)):
+                index, scope = common
+                continue
+            if here == "(":
+                self.query(index + 1, self.pairs[index], scope)
+                index, start = self.pairs[index] + 1, False
+                continue
+            if here == "FROM":
+                distinct_from = before == "DISTINCT" and self.word(index - 2) in ("IS", "NOT")
+                if (start or selected) and not distinct_from:
+                    expect = from_clause = True
+            elif here == "JOIN" or (here == "," and from_clause):
+                expect = True
+            elif here == "TABLE" and (start or before in (",", "=>")):
+                expect = True
+            elif here in _ENDS_OF_FROM:
+                from_clause = False
+                selected = selected or here == "SELECT"
+            start = here in _SET_OPERATORS or (start and here in ("ALL", "DISTINCT") and before in _SET_OPERATORS)
+            index += 1
+
+    def common_tables(self, index: int, high: int, scope: frozenset[str]) -> tuple[int, frozenset[str]] | None:
+        """Reads `WITH name AS (…), …`; None where this WITH is another clause's."""
+        index += 1
+        recursive = self.word(index) == "RECURSIVE" and index + 1 < high and self.word(index + 1) not in ("AS", "(")
+        index += recursive
+        found = False
+        while index < high and is_name(self.tokens[index]):
+            name = self.tokens[index].text.lower()
+            body = index + 1
+            if self.word(body) == "(":
+                body = self.pairs[body] + 1
+            if self.word(body) == "MAX":
+                body += 4
+            if self.word(body) != "AS" or self.word(body + 1) != "(":
+                break
+            close = self.pairs[body + 1]
+            self.query(body + 2, close, scope | {name} if recursive else scope)
+            scope |= {name}
+            found = True
+            index = close + 1
+            if self.word(index) != ",":
+                break
+            index += 1
+        return (index, scope) if found else None
+
+    def relation(self, index: int, high: int, scope: frozenset[str]) -> int:
+        """Reads what stands where a table is expected; gives the index of the token after it."""
+        here = self.word(index)
+        if here == "LATERAL":
+            return self.relation(index + 1, high, scope) if index + 1 < high else high
+        if here == "VALUES":
+            return self.values(index + 1, high, scope)
+        if here == "TABLE" and self.word(index + 1) == "(":
+            self.query(index + 2, self.pairs[index + 1], scope)
+            return self.pairs[index + 1] + 1
+        if here == "(":
+            first = self.word(index + 1)
+            self.query(index + 1, self.pairs[index], scope, relation=first not in _QUERY_STARTS and first != "TABLE")
+            return self.pairs[index] + 1
+        if here == "STREAM" and index + 1 < high:
+            following = self.tokens[index + 1]
+            if self.word(index + 1) == "(":
+                close = self.pairs[index + 1]
+                if self.word(index + 2) in _QUERY_STARTS:
+                    self.query(index + 2, close, scope)
+                else:
+                    self.table(index + 2, close, scope, streaming=True, outer=(index, close))
+                return close + 1
+            if is_name(following) and self.word(index + 1) not in _AFTER_TABLE:
+                return self.table(index + 1, high, scope, streaming=True, outer=(index, None))
+        return self.table(index, high, scope, streaming=False)
+
+    def values(self, index: int, high: int, scope: frozenset[str]) -> int:
+        while index < high:
+            if self.word(index) == "(":
+                self.query(index + 1, self.pairs[index], scope)
+                index = self.pairs[index] + 1
+            else:
+                index += 1
+            if self.word(index) != ",":
+                break
+            index += 1
+        return index
+
+    def table(
+        self,
+        index: int,
+        high: int,
+        scope: frozenset[str],
+        *,
+        streaming: bool,
+        outer: tuple[int, int | None] | None = None,
+    ) -> int:
+        """Reads a name or a call. `outer` is the token of its STREAM and that of the parenthesis that closes it."""
+        if index >= high or not is_name(self.tokens[index]):
+            return index + 1
+        first, parts = index, [self.tokens[index].text]
+        index += 1
+        while index + 1 < high and self.word(index) == "." and is_name(self.tokens[index + 1]):
+            parts.append(self.tokens[index + 1].text)
+            index += 2
+        start = self.tokens[first].start
+        if self.word(index) == "(" and index < high:
+            close = self.pairs[index]
+            name = parts[-1].lower() if len(parts) == 1 else ""
+            if name == "identifier":
+                text = constant(self.source, index + 1, close, self.parameters)
+                self.tables.append(_Table(split_name(str(text)), streaming, start))
+                return close + 1
+            if name == "table_changes" and is_string(self.tokens[index + 1]):
+                self.tables.append(_Table(split_name(self.tokens[index + 1].text), streaming, start))
+            elif name != "event_log":
+                self.query(index + 1, close, scope)
+            opening, closing = outer or (first, None)
+            last = close if closing is None else closing
+            self.calls.append(
+                _Call(name, streaming, index + 1, close, self.tokens[opening].start, self.tokens[last].end + 1)
+            )
+            return close + 1
+        live = len(parts) > 1 and parts[0].upper() == "LIVE" and self.tokens[first].token_type is not (
+            TokenType.IDENTIFIER
+        )
+        if live:
+            del parts[0]
+            if len(parts) == 1 and parts[0].lower() in scope:
+                self.source.fail(f"LIVE.{parts[0]} is hidden by WITH {parts[0]}; give the latter another name", start)
+        elif len(parts) == 1 and parts[0].lower() in scope:
+            return index
+        prefix = (start, self.tokens[first + 2].start) if live else None
+        self.tables.append(_Table(tuple(parts), streaming, start, prefix))
+        return index
+
+    def call(self, call: _Call) -> TableFunction:
+        arguments: list[Any] = []
+        named: dict[str, Any] = {}
+        low = index = call.low
+        while index <= call.high:
+            if index == call.high or self.word(index) == ",":
+                if low < index:
+                    if low + 1 < index and self.tokens[low + 1].token_type is TokenType.FARROW:
+                        key = self.tokens[low].text.lower()
+                        named[key] = constant(self.source, low + 2, index, self.parameters)
+                    else:
+                        arguments.append(constant(self.source, low, index, self.parameters))
+                low = index + 1
+            index = self.pairs[index] + 1 if self.word(index) == "(" and index < call.high else index + 1
+        streaming = call.streaming or call.name == "cloud_files"
+        return TableFunction(call.name, streaming, tuple(arguments), named, self.source.line(call.start))
+
+
+def inputs(
+    query: str, *, parameters: Mapping[str, str] | None = None, file: Path | None = None, line: int = 1
+) -> list[Input]:
+    """The tables and views that a query reads, in the order of the text, each name once as a table and once as a stream.
+
+    Names that WITH gives and table functions are not among them; the table of `table_changes('name', …)` is.
+
+    Args:
+        query: SQL text as Spark would get it; `${key}` replaced.
+        parameters: values of `:name`, for `IDENTIFIER(:name)`.
+        file: for errors.
+        line: the line at which the query begins.
+    Raises:
+        LakeflowError: a quote, a comment or a parenthesis has no end, or `IDENTIFIER(…)` is not a constant.
+    """
+    source = Source(query, file, line)
+    found: dict[tuple[tuple[str, ...], bool], Input] = {}
+    for table in sorted(_Reader(source, parameters or {}).tables, key=lambda table: table.start):
+        key = (tuple(part.lower() for part in table.parts), table.streaming)
+        found.setdefault(key, Input(written(table.parts), table.streaming, source.line(table.start)))
+    return list(found.values())
+
+
+def rewrite(
+    query: str,
+    replace: Callable[[TableFunction], str],
+    *,
+    parameters: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    line: int = 1,
+    functions: Collection[str] = TABLE_FUNCTIONS,
+) -> str:
+    """The query with each call of `functions` replaced by what `replace` gives, and without `LIVE.` prefixes.
+
+    A call's `STREAM` belongs to it: `STREAM read_files(…)` and `STREAM(read_files(…))` are replaced whole.
+    All other text stays as it is.
+
+    Raises:
+        LakeflowError: as for `inputs`, or an argument of a call is not a constant.
+    """
+    source = Source(query, file, line)
+    reader = _Reader(source, parameters or {})
+    edits = [(*table.live, "") for table in reader.tables if table.live]
+    live = {table.parts[0].lower() for table in reader.tables if table.live}
+    for call in reader.calls:
+        if call.name in functions:
+            edits.append((call.start, call.end, replace(reader.call(call))))
+    tokens = source.tokens
+    in_tables = {start for start, _, _ in edits}
+    for index in range(len(tokens) - 3):
+        # LIVE.orders.amount: a column, by the name of its table.
+        qualified = word(tokens[index]) == "LIVE" and word(tokens[index + 1]) == word(tokens[index + 3]) == "."
+        if qualified and tokens[index + 2].text.lower() in live and tokens[index].start not in in_tables:
+            if index == 0 or word(tokens[index - 1]) != ".":
+                edits.append((tokens[index].start, tokens[index + 2].start, ""))
+    pieces: list[str] = []
+    position = 0
+    for start, end, text in sorted(edits):
+        pieces += [query[position:start], text]
+        position = end
+    return "".join([*pieces, query[position:]])

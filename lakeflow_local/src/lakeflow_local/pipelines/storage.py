@@ -1,0 +1,68 @@
+"""Small files beside the tables (kept schemas, marks), on any file system that Hadoop knows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+
+class Storage:
+    """Files below one folder or URL."""
+
+    def __init__(self, spark: SparkSession, root: str):
+        self._jvm = spark._jvm
+        self._configuration = spark._jsparkSession.sessionState().newHadoopConf()
+        self.root = root.rstrip("/")
+
+    def path(self, *parts: str) -> str:
+        return "/".join((self.root, *parts))
+
+    def _open(self, *parts: str):
+        path = self._jvm.org.apache.hadoop.fs.Path(self.path(*parts))
+        return path.getFileSystem(self._configuration), path
+
+    def exists(self, *parts: str) -> bool:
+        files, path = self._open(*parts)
+        return files.exists(path)
+
+    def read_json(self, *parts: str) -> Any | None:
+        """The content of a file, or None where there is none."""
+        files, path = self._open(*parts)
+        try:
+            stream = files.open(path)
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getSimpleName() == "FileNotFoundException":
+                return None
+            raise
+        try:
+            return json.loads(bytes(stream.readAllBytes()).decode())
+        finally:
+            stream.close()
+
+    def write_json(self, content: Any, *parts: str) -> None:
+        """Replaces a file as a whole: written aside, then renamed, so that a kill leaves the old or the new one."""
+        files, path = self._open(*parts)
+        aside = path.suffix(".new")
+        stream = files.create(aside, True)
+        try:
+            stream.write(bytearray(json.dumps(content, sort_keys=True).encode()))
+        finally:
+            stream.close()
+        # A POSIX rename replaces; on an object store delete-then-rename is the nearest there is.
+        if not files.rename(aside, path):
+            files.delete(path, False)
+            files.rename(aside, path)
+
+    def delete(self, *parts: str) -> None:
+        files, path = self._open(*parts)
+        files.delete(path, True)
+
+    def names(self, *parts: str) -> list[str]:
+        """Names of the entries of a folder, empty where there is none."""
+        files, path = self._open(*parts)
+        if not files.exists(path):
+            return []
+        return [status.getPath().getName() for status in files.listStatus(path)]
