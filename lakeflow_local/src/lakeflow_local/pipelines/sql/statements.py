@@ -45,6 +45,7 @@ _DATASET_WORDS = ("TABLE", "VIEW", "FLOW", "STREAMING", "LIVE", "MATERIALIZED", 
 _COLUMN_CLAUSES = (
     "NOT", "NULL", "COMMENT", "GENERATED", "DEFAULT", "MASK", "CONSTRAINT", "PRIMARY", "FOREIGN", "REFERENCES", ",", ")",
 )  # fmt: skip
+_AFTER_TYPE = ("", ",", ")", "(", "<", "NOT", "COMMENT", "GENERATED", "DEFAULT", "MASK")
 # Informational, like the keys themselves: they change nothing here.
 _KEY_OPTIONS = (
     ("NOT", "ENFORCED"), ("NORELY",), ("DEFERRABLE",), ("NOT", "DEFERRABLE"), ("INITIALLY", "DEFERRED"),
@@ -241,6 +242,15 @@ class _Head:
 
     def text(self, low: int, high: int) -> str:
         return self.source.text[self.tokens[low].start : self.end(high - 1)] if low < high else ""
+
+    def line_of(self, low: int, high: int) -> str:
+        """The text of some tokens without comments and line breaks."""
+        pieces = []
+        for index in range(low, high):
+            if index > low and self.tokens[index].start > self.end(index - 1):
+                pieces.append(" ")
+            pieces.append(self.text(index, index + 1))
+        return "".join(pieces)
 
     def skip_until(self, stop: Callable[[], bool]) -> str:
         """Skips whole parentheses and brackets until `stop`, and gives the text that was skipped."""
@@ -472,7 +482,8 @@ class _Head:
         primary_keys: list[PrimaryKey] = []
         foreign_keys: list[ForeignKey] = []
         for _ in self.items(what):
-            named = self.word() == "CONSTRAINT" and self.word(2) not in ("", *_COLUMN_CLAUSES, "(", "<")
+            # CONSTRAINT may also be a column's name.
+            named = self.word() == "CONSTRAINT" and self.word(2) not in _AFTER_TYPE
             if named:
                 self.index += 1
                 constraint: str | None = self.identifier(after="CONSTRAINT")
@@ -551,8 +562,9 @@ class _Head:
 
     def column_definition(self, primary_keys: list[PrimaryKey], foreign_keys: list[ForeignKey]) -> Column:
         name = self.identifier(after="( or ,")
-        written_type = self.skip_until(lambda: self.word() in _COLUMN_CLAUSES)
-        column = Column(name, " ".join(written_type.split()) or None)
+        low = self.index
+        self.skip_until(lambda: self.word() in _COLUMN_CLAUSES)
+        column = Column(name, self.line_of(low, self.index) or None)
         while self.word() not in (",", ")"):
             constraint = None
             if self.accept("CONSTRAINT"):
