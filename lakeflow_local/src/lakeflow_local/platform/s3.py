@@ -31,6 +31,7 @@ jclouds.filesystem.basedir={home.s3}
         return [
             str(java.find(home).executable),
             "-Xmx192m",
+            "-DLOG_LEVEL=warn",
             *jars.QUICK_START,
             "-jar",
             str(jar),

@@ -1,0 +1,231 @@
+"""A Spark session on the local platform: Delta, the S3 servers, the shared catalog, settings for a small machine."""
+
+from __future__ import annotations
+
+import atexit
+import datetime as dt
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.home import Home
+from lakeflow_local.platform import java, jars
+from lakeflow_local.platform.servers import S3_REGION, Endpoints
+
+LOG4J = Path(__file__).with_name("log4j2.properties")
+LOGS_KEPT = 20
+END_SECONDS = 20
+
+
+def start(
+    home: Home,
+    endpoints: Endpoints,
+    *,
+    app_name: str,
+    conf: Mapping[str, str] | None = None,
+    master: str = "local[*]",
+    long_running: bool = False,
+) -> SparkSession:
+    """The session of this process: the running one where its fixed settings are the same, else a new one.
+
+    Args:
+        home: where the warehouse, the jars and the logs are.
+        endpoints: of `servers.up`.
+        app_name: shown in logs.
+        conf: further settings; they win over those of the platform.
+        master: as Spark's own.
+        long_running: use Java's optimising compiler and collector. They pay after minutes of work; without them a
+            session starts, and small data is done, sooner. It is the first session of a process that decides.
+
+    Raises:
+        LakeflowError: set-up has not been run, or Java does not start.
+    """
+    settings = {**_platform(home, endpoints), **(conf or {})}
+    _launch(home, long_running)
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        fixed = active.sparkContext.getConf()
+        if any(fixed.get(key) != settings[key] for key in _FIXED if key in settings):
+            active.stop()
+    builder = SparkSession.builder.master(master).appName(app_name).config(map=settings)
+    return builder.getOrCreate()
+
+
+# What a running session cannot change; another value needs another session.
+_FIXED = ("spark.hadoop.javax.jdo.option.ConnectionURL", "spark.sql.extensions")
+
+
+def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
+    return {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": str(home.warehouse),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # As on Databricks: a table without USING is a Delta table.
+        "spark.sql.sources.default": "delta",
+        "spark.sql.legacy.createHiveTableByDefault": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        **_catalog(endpoints),
+        **_s3(endpoints),
+    }
+
+
+def _catalog(endpoints: Endpoints) -> dict[str, str]:
+    option = "spark.hadoop.javax.jdo.option"
+    return {
+        "spark.sql.catalogImplementation": "hive",
+        f"{option}.ConnectionURL": endpoints.catalog_url,
+        f"{option}.ConnectionDriverName": "org.apache.derby.client.ClientAutoloadedDriver",
+        f"{option}.ConnectionUserName": endpoints.catalog_user,
+        f"{option}.ConnectionPassword": endpoints.catalog_password,
+        "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
+        "spark.hadoop.hive.metastore.schema.verification": "false",
+        "spark.hadoop.hive.stats.autogather": "false",
+    }
+
+
+def _s3(endpoints: Endpoints) -> dict[str, str]:
+    """`s3://` and `s3a://` by S3A, whose magic committer makes files visible at commit and copies none."""
+    settings = {
+        "fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "mapreduce.outputcommitter.factory.scheme.s3": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
+        "mapreduce.outputcommitter.factory.scheme.s3a": "org.apache.hadoop.fs.s3a.commit.S3ACommitterFactory",
+        "fs.s3a.committer.name": "magic",
+        # smaller than the server's heap, which holds a part while it is checked
+        "fs.s3a.multipart.size": "16M",
+    }
+    for name, variable in {"endpoint": "AWS_ENDPOINT_URL", "endpoint.region": "AWS_REGION"}.items():
+        if value := os.environ.get(variable):
+            settings[f"fs.s3a.{name}"] = value
+    if "AWS_ENDPOINT_URL" in os.environ:
+        settings["fs.s3a.path.style.access"] = "true"
+    for bucket in endpoints.buckets:
+        settings |= {
+            f"fs.s3a.bucket.{bucket}.{name}": value
+            for name, value in {
+                "endpoint": endpoints.s3_endpoint,
+                "endpoint.region": S3_REGION,
+                "path.style.access": "true",
+                "connection.ssl.enabled": "false",
+                "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+                "access.key": endpoints.s3_access_key,
+                "secret.key": endpoints.s3_secret_key,
+            }.items()
+        }
+    cloud = "org.apache.spark.internal.io.cloud"
+    return {
+        "spark.sql.sources.commitProtocolClass": f"{cloud}.PathOutputCommitProtocol",
+        "spark.sql.parquet.output.committer.class": f"{cloud}.BindingParquetOutputCommitter",
+        **{f"spark.hadoop.{key}": value for key, value in settings.items()},
+    }
+
+
+def _launch(home: Home, long_running: bool) -> None:
+    """Starts the JVM of this process unless there is one.
+
+    What only the command line can say is said there; the settings, which hold passwords, follow over a socket.
+    """
+    if SparkContext._gateway is not None:
+        return
+    runtime = java.find(home)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    log = home.logs / f"spark-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    for old in sorted(home.logs.glob("spark-*.log"))[:-LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+    options = [
+        *(() if long_running else jars.QUICK_START),
+        *runtime.options,
+        *archive_options(home),
+        f"-Dlog4j2.configurationFile={LOG4J}",
+        f"-Dlakeflow.log={log}",
+        f"-Dderby.stream.error.file={home.logs / 'derby-client.log'}",
+    ]
+    arguments = [
+        "--driver-memory",
+        f"{driver_memory()}m",
+        "--driver-class-path",
+        class_path(home),
+        "--driver-java-options",
+        " ".join(options),
+        "pyspark-shell",
+    ]
+    environment = {
+        "JAVA_HOME": str(runtime.home),
+        # Spark of the wheel and no other, whatever else is installed
+        "SPARK_HOME": str(jars.spark_jars().parent),
+        "SPARK_CONF_DIR": str(home.run / "no-spark-conf"),
+        "HADOOP_CONF_DIR": None,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "PYSPARK_SUBMIT_ARGS": " ".join(f'"{argument}"' for argument in arguments),
+    }
+    try:
+        with _environment(environment):
+            SparkContext._ensure_initialized()
+    except Exception as error:
+        raise LakeflowError(f"Java ({runtime.executable}) does not start Spark: see what it said above") from error
+    atexit.register(_end, SparkContext._gateway.proc)
+
+
+def driver_memory() -> int:
+    """A quarter of the machine's memory, from 1 to 4 GiB, in MiB."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return max(1024, min(4096, machine // 4))
+
+
+def class_path(home: Home) -> str:
+    """The additions to Spark's own jars, in an order that is always the same: the AppCDS archive depends on it."""
+    return ":".join(str(jar) for jar in sorted(jars.folder(home, "spark").glob("*.jar")))
+
+
+def archive_options(home: Home) -> tuple[str, ...]:
+    """Options to use the AppCDS archive of set-up; Java ignores one that does not fit its version or class path."""
+    archive = home.path / "java" / "classes.jsa"
+    return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off") if archive.exists() else ()
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Waits for the JVM, which ends when its standard input closes: nothing is left when the command returns."""
+    if (active := SparkSession.getActiveSession()) is not None:
+        active.stop()
+    process.stdin.close()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Environment variables for the duration of a block; None removes one."""
+    former = {name: os.environ.get(name) for name in changes}
+    _apply(changes)
+    try:
+        yield
+    finally:
+        _apply(former)
+
+
+def _apply(changes: Mapping[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
