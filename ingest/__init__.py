@@ -1,0 +1,1 @@
+"""Tables of a MySQL database into object storage, and what makes and loads the members of the assignment."""

@@ -1,0 +1,1 @@
+"""Invoices: their landing contract, documents made by it, and how they land."""
