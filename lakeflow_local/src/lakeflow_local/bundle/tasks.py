@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from lakeflow_local.bundle.runs import JobRun
 
+# What the command line's handler of SIGTERM exits with: the end of the whole run.
+TERMINATED = 143
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "EQUAL_TO": lambda left, right: left == right,
     "NOT_EQUAL": lambda left, right: left != right,
@@ -230,6 +232,8 @@ def _exit_is_failure(name: str) -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
+        if error.code == TERMINATED:
+            raise
         if error.code not in (None, 0):
             reason = error.code if isinstance(error.code, str) else f"it exited with {error.code}"
             raise LakeflowError(f"{name}: {reason}") from error
