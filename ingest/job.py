@@ -1,0 +1,304 @@
+"""One run of ingest: what to read, that it was read rightly, where it lands, and its row in the log."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from mysql.connector.abstracts import MySQLConnectionAbstract
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, functions as F
+
+from ingest import extract, landing
+from ingest.errors import IngestError, explained, retry
+from ingest.run_log import Run, RunLog, Success
+from ingest.source import Source
+from ingest.tables import HASH, Table, Totals, Window
+
+MODES = ("incremental", "snapshot", "reconcile")
+log = logging.getLogger("ingest")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is to be done.
+
+    Attributes:
+        mode: one of `MODES`.
+        landing_url: the landing zone, such as `s3://bucket/prefix`.
+        catalog, ops_schema, silver_schema: where the run log is, and what reconcile compares with.
+        lag: how far behind the server's clock the window ends.
+        overlap: how far before the last mark it looks for rows that were committed late.
+        partitions: the most tasks that read at once, each with a connection and a file of its own.
+    """
+
+    mode: str
+    landing_url: str
+    catalog: str
+    ops_schema: str
+    silver_schema: str
+    run_id: str
+    lag: timedelta = timedelta(0)
+    overlap: timedelta = timedelta(minutes=5)
+    partitions: int = 2
+
+
+def run(spark: SparkSession, table: Table, source: Source, settings: Settings) -> Run:
+    """Lands what the mode asks for and logs it; safe to repeat after any failure.
+
+    Raises:
+        IngestError: nothing counts as landed, the run is logged as failed, and the same command may be given again.
+    """
+    started = Run(
+        run_id=settings.run_id,
+        source_table=f"{source.database}.{table.name}",
+        mode=settings.mode,
+        started_at=datetime.now(UTC),
+    )
+    run_log = RunLog(spark, settings.catalog, settings.ops_schema)
+    latest = started
+
+    def attempt() -> Run:
+        nonlocal latest
+        latest = replace(started)
+        try:
+            _Attempt(spark, table, source, settings, run_log, latest).land()
+        except Exception as error:
+            if isinstance(error, IngestError):
+                raise
+            log.debug("the attempt failed", exc_info=True)
+            raise explained(error, source=source, landing=settings.landing_url) from error
+        return latest
+
+    try:
+        done = retry(attempt)
+    except IngestError as error:
+        _log_failure(run_log, latest, error)
+        raise
+    done.status, done.ended_at = "succeeded", datetime.now(UTC)
+    run_log.append(done)
+    return done
+
+
+def _log_failure(run_log: RunLog, failed: Run, error: IngestError) -> None:
+    failed.status, failed.ended_at, failed.error = "failed", datetime.now(UTC), str(error)
+    failed.rows_landed = failed.rows_deleted = 0
+    try:
+        run_log.append(failed)
+    except Exception as second:
+        log.warning("the failure could not be written to %s: %s", run_log.name, explained(second))
+
+
+class _Attempt:
+    """One attempt; it fills `run`."""
+
+    def __init__(
+        self, spark: SparkSession, table: Table, source: Source, settings: Settings, run_log: RunLog, run: Run
+    ):
+        self.spark, self.table, self.source, self.settings = spark, table, source, settings
+        self.run_log, self.run = run_log, run
+
+    def land(self) -> None:
+        with closing(self.source.connect()) as connection:
+            self._lock(connection)
+            incremental = self.settings.mode == "incremental"
+            self.table = extract.check(connection, self.source, self.table, cursor_needed=incremental)
+            successes = self.run_log.successes(self.run.source_table)
+            mark = successes[0].high if successes else None
+            self.now = extract.clock(connection, self.source)
+            high = self.now - self.settings.lag
+            self.run.high = high
+            if mark and high <= mark:
+                if not incremental:
+                    raise IngestError(
+                        f"the last run reached {mark}, which the clock of {self.source} less --lag-seconds has not passed; "
+                        "wait that long, or correct the clock"
+                    )
+                self.run.low = self.run.high = mark
+                self.run.rows_source = 0
+                return
+            path = landing.folder(self.settings.landing_url, self.table.name, self.settings.mode, mark, high)
+            if incremental:
+                self._incremental(connection, successes, high, path)
+            elif self.settings.mode == "snapshot":
+                self._rows(connection, Window(), path)
+            else:
+                self._reconcile(connection, path)
+
+    def _lock(self, connection: MySQLConnectionAbstract) -> None:
+        """Keeps a second run of the same table into the same landing zone out; the server frees it with the connection."""
+        purpose = f"{self.settings.landing_url}\n{self.run_log.name}\n{self.run.source_table}"
+        with self.source.readable_errors(), connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", (f"ingest-{hashlib.md5(purpose.encode()).hexdigest()}",))
+            (taken,) = cursor.fetchone()
+        if taken != 1:
+            raise IngestError(f"another ingest of {self.run.source_table} is running; wait until it ends")
+
+    def _incremental(
+        self, connection: MySQLConnectionAbstract, successes: list[Success], high: datetime, path: str
+    ) -> None:
+        if not successes:
+            return self._rows(connection, Window(None, high), path)
+        mark = successes[0].high
+        overlap = Window(mark - self.settings.overlap, mark)
+        if self.settings.overlap:
+            in_overlap = extract.totals(connection, self.source, self.table, overlap).rows
+            if in_overlap:
+                landed = self._landed(overlap, [s.path for s in successes if s.path and s.high > overlap.low])
+                late = self._late(overlap, in_overlap, landed)
+                if late:
+                    log.info("%d rows were committed late, before the mark of the last run", late)
+                    return self._rows(connection, Window(overlap.low, high), path, landed)
+        self._rows(connection, Window(mark, high), path)
+
+    def _landed(self, window: Window, paths: list[str]) -> DataFrame | None:
+        """Key, cursor and hash of the window's rows that earlier runs landed; None where no file is left of them."""
+        if not paths:
+            return None
+        names = (self.table.key, self.table.cursor, HASH)
+        try:
+            files = self.spark.read.schema(self.table.schema).parquet(*paths)
+        except AnalysisException as error:
+            if error.getCondition() == "PATH_NOT_FOUND":
+                return None
+            raise
+        return files.where(F.col(self.table.cursor) > F.lit(window.low)).select(*names)
+
+    def _late(self, window: Window, rows: int, landed: DataFrame | None) -> int:
+        if landed is None:
+            return rows
+        keys = extract.keys(self.spark, self.source, self.table, window, self._partitions(rows))
+        return keys.join(landed, keys.columns, "left_anti").count()
+
+    def _rows(
+        self, connection: MySQLConnectionAbstract, window: Window, path: str, landed: DataFrame | None = None
+    ) -> None:
+        """Lands the rows of a window, less those that had landed."""
+        self.run.low = window.low
+        expected = self._expect(connection, window)
+        if not expected.rows:
+            return
+        read = extract.rows(self.spark, self.source, self.table, window, self._partitions(expected.rows))
+        seen = Observation(f"read by {self.run.run_id}")
+        frame = read.observe(seen, *self.table.spark_totals(self.table.spark_hash()), self._altered())
+        if landed is not None:
+            frame = frame.join(landed, [self.table.key, self.table.cursor, HASH], "left_anti").coalesce(
+                self._partitions(expected.rows)
+            )
+        changed_at = F.col(self.table.cursor) if self.table.cursor else F.lit(self.now)
+        frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at, path)
+        try:
+            self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, window))
+        except IngestError:
+            landing.withdraw(frame, path)
+            raise
+
+    def _reconcile(self, connection: MySQLConnectionAbstract, path: str) -> None:
+        """Lands the rows that silver does not have as they are, and a delete for each that it has and the source lacks."""
+        held = self._held()
+        if held is None:
+            return self._rows(connection, Window(), path)
+        expected = self._expect(connection, Window())
+        keys = extract.keys(self.spark, self.source, self.table, Window(), self._partitions(expected.rows))
+        seen = Observation(f"compared by {self.run.run_id}")
+        both = keys.observe(seen, *self.table.spark_totals(F.col(HASH))).join(held, self.table.key, "full_outer")
+        gone = F.col(HASH).isNull() & F.col("current")
+        unknown = F.col(HASH).isNotNull() & ~F.coalesce(F.array_contains("hashes", F.col(HASH)), F.lit(False))
+        changes = both.where(gone | unknown).select(self.table.key, F.col(HASH).isNull().alias("gone")).persist()
+        try:
+            count = changes.count()
+            # Before anything is written: a scan that missed a row would land it as deleted.
+            self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, Window()))
+            if count:
+                rows = extract.fetched(changes.coalesce(self._partitions(count)), self.source, self.table)
+                altered = Observation(f"fetched by {self.run.run_id}")
+                rows = rows.observe(altered, self._altered())
+                frame = rows.withColumn("_op", F.when(F.col("gone"), "D").otherwise("U"))
+                frame = self._write(frame, F.lit(self.now), path)
+                if altered.get["altered"]:
+                    landing.withdraw(frame, path)
+                    raise self._mismatch("rows changed on their way")
+        finally:
+            changes.unpersist()
+
+    def _held(self) -> DataFrame | None:
+        """Per key: the hashes that silver or its quarantine hold, and whether silver has it; None without silver."""
+        silver = self._table(self.table.name)
+        if silver is None:
+            return None
+        held = silver.select(self.table.key, HASH, F.lit(True).alias("current"))
+        quarantine = self._table(f"{self.table.name}_quarantine")
+        if quarantine is not None:
+            held = held.unionByName(quarantine.select(self.table.key, HASH, F.lit(False).alias("current")))
+        return held.groupBy(self.table.key).agg(
+            F.collect_set(HASH).alias("hashes"), F.max("current").alias("current")
+        )
+
+    def _table(self, name: str) -> DataFrame | None:
+        try:
+            return self.spark.table(f"`{self.settings.catalog}`.`{self.settings.silver_schema}`.`{name}`")
+        except AnalysisException as error:
+            if error.getCondition() in ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND"):
+                return None
+            raise
+
+    def _expect(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
+        expected = extract.totals(connection, self.source, self.table, window)
+        self.run.rows_source, self.run.checksum_source = expected.rows, expected.checksum
+        log.info("%d rows in the window (%s, %s]", expected.rows, window.low or "beginning", window.high or "now")
+        return expected
+
+    def _partitions(self, rows: int) -> int:
+        return max(1, min(self.settings.partitions, rows // extract.ROWS_PER_PARTITION))
+
+    def _altered(self) -> Column:
+        """Counts the rows whose values, as Spark has them, do not give the hash that MySQL computed of them."""
+        return F.count_if(self.table.spark_hash() != F.col(HASH)).alias("altered")
+
+    def _write(self, frame: DataFrame, changed_at: Column, path: str) -> DataFrame:
+        """Writes the rows in the form of the landing zone and returns the frame that was written."""
+        frame = frame.select(
+            *self.table.names,
+            "_op",
+            changed_at.alias("_changed_at"),
+            HASH,
+            F.lit(self.now).alias("_extracted_at"),
+            F.lit(self.run.run_id).alias("_run_id"),
+        )
+        written = Observation(f"written by {self.run.run_id}")
+        counts = F.count(F.lit(1)).alias("rows"), F.count_if(F.col("_op") == "D").alias("deleted")
+        landing.write(frame.observe(written, *counts), path)
+        self.run.path = path
+        self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get["deleted"]
+        stands = landing.written(self.spark, path)
+        self.run.files, self.run.bytes = stands.files, stands.bytes
+        return frame
+
+    def _verify(self, expected: Totals, seen: dict, again: Callable[[], Totals]) -> None:
+        """Compares what MySQL counted with what Spark read.
+
+        The ranges are read one by one and rows may leave the window meanwhile, for the next one, or be deleted. So a
+        difference counts as an error if the source stood still, if a value was altered on the way, or if the rows
+        read are not between those of before and after.
+        """
+        read = Totals(seen["rows"], seen["checksum"])
+        self.run.checksum_landed = read.checksum
+        if seen.get("altered"):
+            raise self._mismatch(f"{seen['altered']} rows changed on their way")
+        if read == expected:
+            return
+        after = again()
+        fewest, most = sorted((expected.rows, after.rows))
+        if after == expected or not fewest <= read.rows <= most:
+            raise self._mismatch(f"MySQL counts {expected.rows} rows and Spark read {read.rows}")
+        log.info("the source changed during the read: %d rows before, %d read, %d after", expected.rows, read.rows, after.rows)
+
+    def _mismatch(self, what: str) -> IngestError:
+        return IngestError(
+            f"the check of {self.run.source_table} failed: {what}, or their checksums differ; nothing counts as landed; "
+            "run again, and if it fails again compare the column types with the table's declaration"
+        )
