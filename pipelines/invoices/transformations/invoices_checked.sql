@@ -1,0 +1,151 @@
+-- Every landed document with typed fields and the names of the rules that it breaks.
+-- A rule about a required field is broken by NULL; a rule of arithmetic judges only what could be read, so that one
+-- fault has one name. Tolerances: 0.02 for a line and for sums (PEPPOL-EN16931-R120), one unit of the currency for tax
+-- (BR-CO-17) and for the balance, whose rounding (BT-114) is not landed. An absent amount means that there is none.
+CREATE TEMPORARY VIEW invoices_checked
+COMMENT 'Landed documents, typed, each with the list of the rules that it breaks'
+AS
+WITH landed AS (
+  SELECT
+    *,
+    sha2(to_json(struct(* EXCEPT (source_file, _rescued_data, landed_file, landed_at))), 256) AS content_hash,
+    coalesce(
+      try_cast(nullif(regexp_extract(landed_file, 'ingest_date=([0-9]{4}-[0-9]{2}-[0-9]{2})', 1), '') AS DATE),
+      CAST(landed_at AS DATE)
+    ) AS landed_on,
+    -- A document's own line numbers count only if they number every line once.
+    size(lines) = size(array_distinct(filter(transform(lines, line -> try_cast(line.line_number AS INT)), n -> n IS NOT NULL)))
+      AS is_numbered,
+    filter(
+      concat(
+        array(subtotal_amount, discount_amount, charge_amount, tax_amount, total_amount, amount_paid, balance_due_amount),
+        coalesce(transform(lines, line -> line.line_net_amount), array())
+      ),
+      amount -> trim(amount) <> ''
+    ) AS amounts,
+    filter(
+      concat(
+        array(discount_rate, tax_rate),
+        coalesce(flatten(transform(lines, line -> array(line.quantity, line.unit_price, line.tax_rate))), array())
+      ),
+      number -> trim(number) <> ''
+    ) AS numbers
+  FROM ${bronze_schema}.invoices
+),
+
+typed AS (
+  SELECT
+    landed_file,
+    landed_on,
+    landed_at,
+    content_hash,
+    _rescued_data,
+    source_file,
+    nullif(trim(seller.id), '') AS seller_id,
+    nullif(trim(seller.name), '') AS seller_name,
+    seller.address AS seller_address,
+    seller.country_code AS seller_country_code,
+    nullif(nullif(trim(customer.id), ''), '-1') AS customer_id,
+    nullif(trim(customer.name), '') AS customer_name,
+    bill_to,
+    ship_to,
+    nullif(trim(invoice_number), '') AS invoice_number,
+    coalesce(nullif(trim(document_type_code), ''), '380') AS document_type_code,
+    CASE WHEN trim(invoice_date) RLIKE '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN try_cast(invoice_date AS DATE) END AS invoice_date,
+    CASE WHEN trim(due_date) RLIKE '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN try_cast(due_date AS DATE) END AS due_date,
+    upper(trim(currency_code)) AS currency_code,
+    nullif(trim(purchase_order_number), '') AS purchase_order_number,
+    nullif(trim(preceding_invoice_number), '') AS preceding_invoice_number,
+    payment_method,
+    payment_terms,
+    coalesce(lower(nullif(trim(status), '')), 'issued') AS status,
+    array_sort(transform(lines, (line, position) -> named_struct(
+      'line_number', if(is_numbered, try_cast(line.line_number AS INT), position + 1),
+      'item_id', nullif(trim(line.item_id), ''),
+      'item_name', nullif(trim(line.item_name), ''),
+      'quantity', try_cast(line.quantity AS DECIMAL(18, 4)),
+      'unit_of_measure', coalesce(nullif(trim(line.unit_of_measure), ''), 'EA'),
+      'unit_price', try_cast(line.unit_price AS DECIMAL(18, 6)),
+      'line_net_amount', try_cast(coalesce(
+        nullif(trim(line.line_net_amount), ''),
+        CAST(round(try_cast(line.quantity AS DECIMAL(20, 8)) * try_cast(line.unit_price AS DECIMAL(18, 6)), 2) AS STRING)
+      ) AS DECIMAL(18, 2)),
+      'tax_rate', try_cast(line.tax_rate AS DECIMAL(7, 4))
+    ))) AS lines,
+    try_cast(subtotal_amount AS DECIMAL(18, 2)) AS printed_subtotal_amount,
+    try_cast(discount_rate AS DECIMAL(7, 4)) AS discount_rate,
+    coalesce(try_cast(discount_amount AS DECIMAL(18, 2)), 0.00) AS discount_amount,
+    coalesce(try_cast(charge_amount AS DECIMAL(18, 2)), 0.00) AS charge_amount,
+    try_cast(tax_rate AS DECIMAL(7, 4)) AS tax_rate,
+    try_cast(tax_amount AS DECIMAL(18, 2)) AS printed_tax_amount,
+    try_cast(total_amount AS DECIMAL(18, 2)) AS total_amount,
+    try_cast(amount_paid AS DECIMAL(18, 2)) AS amount_paid,
+    try_cast(balance_due_amount AS DECIMAL(18, 2)) AS balance_due_amount,
+    -- Money has two decimals; a third one would be rounded away without a word.
+    forall(amounts, amount -> coalesce(try_cast(amount AS DECIMAL(18, 2)) = try_cast(amount AS DECIMAL(38, 18)), false))
+      AS amounts_are_money,
+    forall(numbers, number -> try_cast(number AS DECIMAL(18, 6)) IS NOT NULL) AS numbers_are_decimals,
+    forall(lines, line -> coalesce(
+      abs(
+        try_cast(line.quantity AS DECIMAL(20, 8)) * try_cast(line.unit_price AS DECIMAL(18, 6))
+        - try_cast(line.line_net_amount AS DECIMAL(18, 2))
+      ) <= 0.02,
+      true
+    )) AS lines_are_priced
+  FROM landed
+),
+
+summed AS (
+  SELECT
+    *,
+    CASE WHEN size(lines) > 0 THEN
+      try_cast(
+        aggregate(lines, CAST(0 AS DECIMAL(28, 2)), (sum, line) -> CAST(sum + line.line_net_amount AS DECIMAL(28, 2)))
+        AS DECIMAL(18, 2)
+      )
+    END AS lines_amount
+  FROM typed
+),
+
+totalled AS (
+  SELECT
+    *,
+    coalesce(printed_subtotal_amount, lines_amount) AS subtotal_amount,
+    coalesce(printed_tax_amount, 0.00) AS tax_amount,
+    sha2(coalesce(seller_id, upper(regexp_replace(seller_name, ' +', ' '))), 256) AS seller_sk
+  FROM summed
+)
+
+SELECT
+  * EXCEPT (printed_subtotal_amount, printed_tax_amount, amounts_are_money, numbers_are_decimals, lines_are_priced),
+  sha2(concat_ws('||', seller_sk, invoice_number), 256) AS invoice_sk,
+  array_compact(array(
+    if(seller_name IS NOT NULL, NULL, 'seller_name_is_given'),
+    if(invoice_number IS NOT NULL, NULL, 'invoice_number_is_given'),
+    if(coalesce(invoice_date BETWEEN DATE'1900-01-01' AND DATE'2199-12-31', false), NULL, 'invoice_date_is_a_date'),
+    if(coalesce(currency_code RLIKE '^[A-Z]{3}$', false), NULL, 'currency_code_is_iso_4217'),
+    if(coalesce(size(lines) > 0, false), NULL, 'lines_are_given'),
+    if(total_amount IS NOT NULL, NULL, 'total_amount_is_given'),
+    if(amounts_are_money, NULL, 'amounts_have_two_decimals'),
+    if(numbers_are_decimals, NULL, 'numbers_are_decimals'),
+    if(NOT coalesce(size(lines) > 0, false) OR NOT amounts_are_money OR lines_amount IS NOT NULL, NULL, 'line_amounts_are_given'),
+    if(coalesce(lines_are_priced, true), NULL, 'line_is_quantity_times_price'),
+    if(coalesce(abs(printed_subtotal_amount - lines_amount) <= 0.02, true), NULL, 'subtotal_is_sum_of_lines'),
+    -- Whether charges are taxed is not landed, so both bases count.
+    if(
+      coalesce(
+        least(
+          abs(printed_tax_amount - tax_rate / 100 * (subtotal_amount - discount_amount)),
+          abs(printed_tax_amount - tax_rate / 100 * (subtotal_amount - discount_amount + charge_amount))
+        ) <= 1 OR exists(lines, line -> coalesce(line.tax_rate <> tax_rate, false)),
+        true
+      ),
+      NULL, 'tax_is_rate_of_its_base'
+    ),
+    if(
+      coalesce(abs(subtotal_amount - discount_amount + charge_amount + tax_amount - total_amount) <= 0.02, true),
+      NULL, 'total_is_sum_of_its_parts'
+    ),
+    if(coalesce(abs(total_amount - amount_paid - balance_due_amount) <= 1, true), NULL, 'balance_is_total_less_paid')
+  )) AS failed_rules
+FROM totalled;
