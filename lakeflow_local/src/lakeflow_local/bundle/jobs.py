@@ -436,11 +436,13 @@ def _as_fault(error: Exception, root: Path) -> LakeflowError:
 def table(run: JobRun) -> Table:
     """The tasks of a run for a terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=f"{run.job} {run.run_id}: {run.state}", title_justify="left")
     for column in ("task", "type", "state", "seconds", "attempts", "error"):
         table.add_column(column, justify="right" if column in ("seconds", "attempts") else "left", overflow="fold")
     for task in run.tasks:
         seconds = f"{task.seconds:.1f}" if task.seconds is not None else ""
-        table.add_row(task.key, task.type, task.state, seconds, str(task.attempts or ""), task.error or "")
+        cells = (task.key, task.type, task.state, seconds, str(task.attempts or ""), task.error or "")
+        table.add_row(*map(Text, cells))
     return table

@@ -42,13 +42,14 @@ class Result:
         from decimal import Decimal
 
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(caption=f"first {len(self.rows)} rows" if self.more else None)
         for number, column in enumerate(self.columns):
             numeric = any(isinstance(row[number], int | float | Decimal) for row in self.rows)
-            table.add_column(column, justify="right" if numeric else "left")
+            table.add_column(Text(column), justify="right" if numeric else "left")
         for row in self.rows:
-            table.add_row(*("NULL" if value is None else str(value) for value in row))
+            table.add_row(*(Text("NULL" if value is None else str(value)) for value in row))
         return table
 
 

@@ -1,0 +1,200 @@
+"""What `bundle validate` finds: the typed classes' faults, and those that no other validator reports."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from lakeflow_local.bundle import cron, jobs, pipelines, tasks, typed
+from lakeflow_local.bundle.load import Bundle, Resource, path_of
+from lakeflow_local.bundle.tree import Value
+from lakeflow_local.errors import LakeflowError, UnsupportedError
+
+# What a trigger accepts; see "Trigger jobs when new files arrive".
+LEAST_TRIGGER_SECONDS = 60
+PIPELINE_ALERTS = ("on-update-success", "on-update-failure", "on-update-fatal-failure", "on-flow-failure")
+CHANNELS = ("CURRENT", "PREVIEW")
+EDITIONS = ("CORE", "PRO", "ADVANCED")
+_COMPUTE = ("environment_key", "job_cluster_key", "new_cluster", "existing_cluster_id")
+_NEEDS_COMPUTE = ("python_wheel_task", "spark_python_task")
+
+
+def check(bundle: Bundle) -> list[LakeflowError]:
+    """Every fault of every resource, by file and line."""
+    faults: list[LakeflowError] = []
+    for resources in bundle.resources.values():
+        for resource in resources.values():
+            found = typed.check(resource)
+            faults += found
+            # What is not of the right shape cannot be looked at more closely.
+            if not found:
+                for rule in _RULES.get(resource.type, ()):
+                    faults += rule(bundle, resource)
+    unique = {str(fault): fault for fault in faults}
+    return sorted(unique.values(), key=lambda fault: (str(fault.file or ""), fault.line or 0))
+
+
+def _graph(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    try:
+        jobs.sorted_tasks(job)
+    except LakeflowError as error:
+        yield error
+    for task in job.value.sequence("tasks"):
+        try:
+            tasks.type_of(task)
+        except LakeflowError as error:
+            yield error
+        for dependency in task.sequence("depends_on"):
+            key = dependency.plain("task_key")
+            other = next((other for other in job.value.sequence("tasks") if other.plain("task_key") == key), None)
+            outcome = dependency.get("outcome")
+            if outcome is not None and other is not None and "condition_task" not in other:
+                yield outcome.error(f"{job.label}: `outcome` needs a condition_task, and {key} is not one")
+
+
+def _compute(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    environments = {item.plain("environment_key") for item in job.value.sequence("environments")}
+    clusters = {item.plain("job_cluster_key") for item in job.value.sequence("job_clusters")}
+    for task in job.value.sequence("tasks"):
+        key = task.plain("task_key")
+        for name, known in (("environment_key", environments), ("job_cluster_key", clusters)):
+            chosen = task.get(name)
+            if chosen is not None and chosen.data not in known:
+                listed = ", ".join(sorted(map(str, known))) or "none"
+                yield chosen.error(f"{job.label}: the task {key} names the {name} {chosen.data}; there is {listed}")
+        if any(kind in task for kind in _NEEDS_COMPUTE) and not any(name in task for name in _COMPUTE):
+            yield task.error(f"{job.label}: the task {key} needs one of {', '.join(_COMPUTE)}")
+
+
+def _times(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    for schedule in filter(None, (job.value.get("schedule"),)):
+        expression = schedule["quartz_cron_expression"]
+        if fault := cron.check(str(expression.data)):
+            yield expression.error(f"{job.label}: `{expression.data}`: {fault}")
+        zone = schedule["timezone_id"]
+        try:
+            ZoneInfo(str(zone.data))
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield zone.error(f"{job.label}: there is no time zone {zone.data}")
+    for kind in ("file_arrival", "table_update"):
+        for key in ("min_time_between_triggers_seconds", "wait_after_last_change_seconds"):
+            seconds = job.value.get("trigger", kind, key)
+            if seconds is not None and int(seconds.data) < LEAST_TRIGGER_SECONDS:
+                yield seconds.error(f"{job.label}: {key} is at least {LEAST_TRIGGER_SECONDS}, not {seconds.data}")
+    url = job.value.get("trigger", "file_arrival", "url")
+    if url is not None and not re.match(r"(s3|s3a|abfss|gs)://[^/]+|/Volumes/[^/]+/[^/]+/[^/]+|(file:)?/", str(url.data)):
+        yield url.error(f"{job.label}: {url.data} is not the URL of an external location or volume")
+
+
+def _files(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    for task in job.value.sequence("tasks"):
+        for path in (
+            ("spark_python_task", "python_file"),
+            ("notebook_task", "notebook_path"),
+            ("sql_task", "file", "path"),
+        ):
+            value = task.get(*path)
+            if value is None or task.plain(path[0], "source") == "GIT" or task.plain(*path[:-1], "source") == "GIT":
+                continue
+            if str(value.data).startswith(("/", "dbfs:", "s3:", "abfss:", "gs:")):
+                continue
+            file = path_of(value)
+            if not file.is_file() and not (path[0] == "notebook_task" and any(file.parent.glob(file.name + ".*"))):
+                yield value.error(f"{job.label}: there is no file {value.data}")
+
+
+def _entry_points(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    for task in job.value.sequence("tasks"):
+        wheel = task.get("python_wheel_task")
+        if wheel is None:
+            continue
+        package, name = wheel["package_name"], wheel["entry_point"]
+        distribution, declared = _project(bundle.root)
+        if _normal(str(package.data)) != distribution:
+            if tasks.find_entry_point(str(package.data), str(name.data)) is None:
+                yield package.error(
+                    f"{job.label}: {package.data} is neither the distribution of pyproject.toml nor installed here"
+                    f" with an entry point {name.data}"
+                )
+        elif name.data not in declared:
+            close = get_close_matches(str(name.data), declared, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            yield name.error(f"{job.label}: pyproject.toml declares no entry point {name.data}{hint}")
+
+
+def _project(root: Path) -> tuple[str | None, set[str]]:
+    file = root / "pyproject.toml"
+    if not file.is_file():
+        return None, set()
+    try:
+        project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    except tomllib.TOMLDecodeError as error:
+        raise LakeflowError(f"this is not TOML: {error}", file=file) from None
+    groups = [project.get("scripts", {}), *project.get("entry-points", {}).values()]
+    return _normal(project.get("name", "")), {name for group in groups for name in group}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _dynamic_values(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    parameters = {str(item.plain("name")) for item in job.value.sequence("parameters")}
+    keys = {str(task.plain("task_key")) for task in job.value.sequence("tasks")}
+    for task in job.value.sequence("tasks"):
+        for scalar in task.scalars():
+            for match in jobs.DYNAMIC.finditer(scalar.data) if isinstance(scalar.data, str) else ():
+                match match[1].split("."):
+                    case ["job", "parameters", name] if name not in parameters:
+                        yield scalar.error(f"{job.label}: {match[0]}: the job has no parameter {name}")
+                    case ["tasks", key, *_] if key not in keys:
+                        yield scalar.error(f"{job.label}: {match[0]}: the job has no task {key}")
+
+
+def _references(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
+    for task in job.value.sequence("tasks"):
+        for path, type in ((("pipeline_task", "pipeline_id"), "pipelines"), (("run_job_task", "job_id"), "jobs")):
+            value = task.get(*path)
+            if value is not None and bundle.by_id(type, value.data) is None:
+                yield value.error(
+                    f"{job.label}: {path[1]} is not one of the bundle; write ${{resources.{type}.<key>.id}}"
+                )
+
+
+def _pipeline(bundle: Bundle, pipeline: Resource) -> Iterator[LakeflowError]:
+    value, label = pipeline.value, pipeline.label
+    for library in value.sequence("libraries"):
+        try:
+            if not pipelines.files_of(library):
+                yield library.error(f"{label}: this matches no .py or .sql file")
+        except UnsupportedError:
+            pass  # a jar or a Maven coordinate is right in a workspace; running it here refuses
+    root = value.get("root_path")
+    if root is not None and not path_of(root).is_dir():
+        yield root.error(f"{label}: there is no folder {root.data}")
+    for notification in value.sequence("notifications"):
+        for alert in notification.sequence("alerts"):
+            yield from _word(alert, PIPELINE_ALERTS, f"{label}: an alert")
+    for key, words in (("channel", CHANNELS), ("edition", EDITIONS)):
+        if (word := value.get(key)) is not None:
+            yield from _word(word, words, f"{label}: {key}")
+    if value.plain("serverless") is True and value.sequence("clusters"):
+        yield value["clusters"].error(f"{label}: a serverless pipeline has no clusters; remove one of the two")
+    for key in ("catalog", "schema"):
+        if not value.plain(key):
+            yield value.error(f"{label} needs `{key}`")
+
+
+def _word(value: Value, words: tuple[str, ...], what: str) -> Iterator[LakeflowError]:
+    if str(value.data) not in words:
+        yield value.error(f"{what} is one of {', '.join(words)}, not {value.data}")
+
+
+_RULES: dict[str, tuple[Callable[[Bundle, Resource], Iterator[LakeflowError]], ...]] = {
+    "jobs": (_graph, _compute, _times, _files, _entry_points, _dynamic_values, _references),
+    "pipelines": (_pipeline,),
+}
