@@ -32,7 +32,6 @@ _FORMATS = (*_TYPED_FORMATS, "json", "csv", "text", "binaryfile")
 
 # How files are found makes no difference to what is read, so these are accepted and have no effect here.
 _DISCOVERY = {
-    "allowoverwrites.ignored",
     "backfillinterval",
     "cleansource",
     "fetchparallelism",
@@ -83,6 +82,7 @@ class AutoLoader:
     storage: Storage
     report: Callable[[str, str], None]
     _looked_at: dict[str, set[str]] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
 
     def load(
         self,
@@ -111,7 +111,8 @@ class AutoLoader:
         if isinstance(schema, str):
             schema = StructType.fromDDL(schema)
         found = self._list(path, chosen)
-        fresh = [f for f in found.files if f not in self._seen(flow)] if streaming else found.files
+        seen = self._seen(flow) if streaming else set()
+        fresh = [f for f in found.files if f not in seen]
         key = hashlib.sha256(f"{chosen.format} {path}".encode()).hexdigest()[:16]
         kept = schema or self._kept_schema(flow, key)
         bad = self._bad_files(flow, key)
@@ -156,12 +157,28 @@ class AutoLoader:
         return _Listing(sorted(files), partitions)
 
     def _seen(self, flow: str) -> set[str]:
-        """The files that batches of the flow's checkpoint hold, whether they ended or not."""
-        checkpoint = ("checkpoints", flow, "sources")
-        if not self.storage.exists(*checkpoint):
+        """The files that ended batches of the flow's checkpoint hold.
+
+        The files of a batch that was begun and not ended will be read again, so they count as new: what was found in
+        them beyond the schema has to be found again.
+        """
+        checkpoint = ("checkpoints", flow)
+        ended = [int(name) for name in self.storage.names(*checkpoint, "commits") if name.isdigit()]
+        if not ended:
             return set()
-        lines = self.spark.read.text(self.storage.path(*checkpoint, "*", "*")).where("value LIKE '{%'").collect()
-        return {_plain(json.loads(row.value)["path"]) for row in lines}
+        offsets = self.spark.read.text(self.storage.path(*checkpoint, "offsets", str(max(ended)))).collect()
+        # A version, the batch's settings, then one offset a source.
+        last = [json.loads(row.value).get("logOffset", -1) if row.value != "-" else -1 for row in offsets[2:]]
+        if not self.storage.exists(*checkpoint, "sources"):
+            return set()
+        lines = (
+            self.spark.read.text(self.storage.path(*checkpoint, "sources", "*", "*"))
+            .where("value LIKE '{%'")
+            .select("value", F.col("_metadata.file_path").alias("log"))
+            .collect()
+        )
+        entries = [(int(row.log.split("/")[-2]), json.loads(row.value)) for row in lines]
+        return {_plain(e["path"]) for source, e in entries if source < len(last) and e["batchId"] <= last[source]}
 
     def _kept_schema(self, flow: str, key: str) -> StructType | None:
         kept = self.storage.read_json("schemas", flow, f"{key}.json")
@@ -173,7 +190,13 @@ class AutoLoader:
     def _note_bad(self, flow: str, key: str, bad: dict[str, str]) -> None:
         self.storage.write_json(bad, "schemas", flow, f"bad-{key}.json")
         for file, reason in bad.items():
-            self.report("WARN", f"file {file} was left out: {reason}; mend it and land it under a new name")
+            self._warn(f"file {file} was left out: {reason}; mend it and land it under a new name")
+
+    def _warn(self, message: str) -> None:
+        """Reports what several flows may find, once."""
+        if message not in self._said:
+            self._said.add(message)
+            self.report("WARN", message)
 
     def _look(
         self,
@@ -200,6 +223,7 @@ class AutoLoader:
         inferred = _apply_hints(inferred, options.hints)
         if kept is None:
             self._keep(flow, key, path, inferred)
+            looked_at.update(unread)
             return inferred, []
         new = [f for f in inferred.fields if f.name.lower() not in {n.lower() for n in kept.names}]
         if fixed:
@@ -273,7 +297,7 @@ class AutoLoader:
             .collect()
         )
         for row in rows:
-            self.report("WARN", f"file {_plain(row.file)} has {row.records} malformed records; see the rescued data")
+            self._warn(f"file {_plain(row.file)} has {row.records} malformed records; see the rescued data")
 
     def _reader(self, options: _Options) -> Any:
         reader = self.spark.read.format(options.format)

@@ -1,0 +1,180 @@
+"""The event log of a pipeline: a Delta table with the columns and event types that Databricks documents.
+
+Events of a running update are kept in a file, line by line, and go into the table when it ends; what a killed update
+left in its file goes in with the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from lakeflow_local.pipelines.expectations import Result
+from lakeflow_local.pipelines.names import quoted
+
+# Databricks' columns; `sequence` is JSON there too, and `details` a JSON string.
+SCHEMA = """
+    id STRING COMMENT 'Unique id of the event',
+    sequence STRING COMMENT 'JSON: the order of the event among those of its update',
+    origin STRUCT<
+        cloud: STRING, region: STRING, pipeline_type: STRING, pipeline_id: STRING, pipeline_name: STRING,
+        update_id: STRING, flow_id: STRING, flow_name: STRING, dataset_name: STRING, table_name: STRING,
+        batch_id: BIGINT
+    > COMMENT 'Where the event comes from',
+    timestamp TIMESTAMP COMMENT 'When it happened, UTC',
+    message STRING COMMENT 'For a person',
+    level STRING COMMENT 'INFO, WARN, ERROR or METRICS',
+    maturity_level STRING COMMENT 'STABLE, EVOLVING or DEPRECATED',
+    error STRUCT<fatal: BOOLEAN, exceptions: ARRAY<STRUCT<class_name: STRING, message: STRING>>>
+        COMMENT 'What went wrong, if anything did',
+    details STRING COMMENT 'JSON whose one key is the event type',
+    event_type STRING COMMENT 'Such as flow_progress or update_progress'
+"""
+
+
+class EventLog:
+    """Collects the events of one update."""
+
+    def __init__(
+        self, spark: SparkSession, table: str, folder: str, *, pipeline_id: str, pipeline_name: str, update_id: str
+    ):
+        """Args:
+        table: full name of the Delta table.
+        folder: where the events of a running update are kept; only a local folder is used.
+        """
+        self._spark = spark
+        self._table = table
+        self._origin = {"pipeline_id": pipeline_id, "pipeline_name": pipeline_name, "update_id": update_id}
+        self._folder = Path(folder) if "://" not in folder else None
+        self._events: list[dict[str, Any]] = []
+        self._file = None
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self._folder / f"{update_id}.jsonl").open("w", encoding="utf-8", buffering=1)
+
+    def write(
+        self,
+        event_type: str,
+        message: str,
+        details: Any = None,
+        *,
+        level: str = "INFO",
+        error: BaseException | str | None = None,
+        fatal: bool = True,
+        **origin: Any,
+    ) -> None:
+        """Adds an event.
+
+        Args:
+            details: the value under the key `event_type`.
+            origin: `flow_name`, `dataset_name` and the like.
+        """
+        event = {
+            "id": str(uuid.uuid4()),
+            "sequence": json.dumps({"seq_no": len(self._events)}),
+            "origin": {**self._origin, **origin},
+            "timestamp": datetime.now(UTC).isoformat(),
+            "message": message,
+            "level": level,
+            "maturity_level": "STABLE",
+            "error": _error(error, fatal) if error else None,
+            "details": json.dumps({event_type: details if details is not None else {}}),
+            "event_type": event_type,
+        }
+        self._events.append(event)
+        if self._file:
+            self._file.write(json.dumps(event) + "\n")
+
+    def update_progress(self, state: str, **more: Any) -> None:
+        self.write("update_progress", f"Update is {state}.", {"state": state}, **more)
+
+    def flow_progress(
+        self,
+        flow: str,
+        dataset: str,
+        status: str,
+        *,
+        metrics: dict[str, int] | None = None,
+        expectations: Iterable[Result] = (),
+        dropped: int | None = None,
+        **more: Any,
+    ) -> None:
+        details: dict[str, Any] = {"status": status}
+        if metrics:
+            details["metrics"] = metrics
+        if results := list(expectations):
+            details["data_quality"] = {
+                "dropped_records": dropped,
+                "expectations": [
+                    {
+                        "name": r.name,
+                        "dataset": r.dataset,
+                        "passed_records": r.passed,
+                        "failed_records": r.failed,
+                        "null_records": r.nulls,
+                    }
+                    for r in results
+                ],
+            }
+        self.write(
+            "flow_progress",
+            f"Flow '{flow}' is {status}.",
+            details,
+            flow_name=flow,
+            dataset_name=dataset,
+            **more,
+        )
+
+    def close(self) -> None:
+        """Puts the events into the table, with those of updates that were killed before they could."""
+        files = [self._folder / name for name in sorted(os.listdir(self._folder))] if self._folder else []
+        events = [e for f in files if f.suffix == ".jsonl" for e in _read(f)] if files else self._events
+        if self._file:
+            self._file.close()
+        rows = [(*(e[c] for c in _COLUMNS[:3]), datetime.fromisoformat(e["timestamp"]), *(e[c] for c in _COLUMNS[4:])) for e in events]
+        frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
+        if not self._spark.catalog.tableExists(self._table):
+            self._spark.sql(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA")
+        frame.write.format("delta").mode("append").saveAsTable(quoted(self._table))
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+_COLUMNS = (
+    "id",
+    "sequence",
+    "origin",
+    "timestamp",
+    "message",
+    "level",
+    "maturity_level",
+    "error",
+    "details",
+    "event_type",
+)
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    events = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            # The last line of a killed update may be cut off.
+            break
+    return events
+
+
+def _error(error: BaseException | str, fatal: bool) -> dict[str, Any]:
+    if isinstance(error, str):
+        return {"fatal": fatal, "exceptions": [{"class_name": "", "message": error}]}
+    chain = traceback.TracebackException.from_exception(error, compact=True)
+    return {"fatal": fatal, "exceptions": [{"class_name": type(error).__name__, "message": str(chain).split("\n")[0]}]}

@@ -1,0 +1,388 @@
+"""Resolves a pipeline's graph: calls the dataset functions in the order of what they read, and finds what cannot run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from pyspark.sql import DataFrame, SparkSession
+
+from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines.auto_loader import AutoLoader
+from lakeflow_local.pipelines.expectations import Metrics
+from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
+from lakeflow_local.pipelines.names import Namespace, quoted
+from lakeflow_local.pipelines.sources import describe, line_in
+from lakeflow_local.pipelines.spec import PipelineSpec
+
+
+@dataclass
+class Node:
+    """A dataset on its way through an update.
+
+    Attributes:
+        full: `catalog.schema.table` in lower case; a temporary view's own name.
+        inputs: full names of the datasets of this pipeline that its flows read.
+    """
+
+    dataset: Dataset
+    full: str
+    flows: list[Flow]
+    kind: Kind | None
+    resolved: list[Resolved] = field(default_factory=list)
+    inputs: set[str] = field(default_factory=set)
+    ready: bool = False
+
+    @property
+    def is_view(self) -> bool:
+        return self.kind is Kind.TEMPORARY_VIEW
+
+
+@dataclass
+class Resolved:
+    """A flow whose query is known.
+
+    Attributes:
+        key: names its folder among the checkpoints.
+        frame: the rows that it reads, its dataset's expectations not applied yet.
+        reads_files: its files have to be looked at again before it starts.
+    """
+
+    flow: Flow
+    key: str
+    frame: DataFrame
+    metrics: Metrics
+    inputs: frozenset[str]
+    reads_files: bool
+
+
+@dataclass
+class _Reading:
+    """What one flow has read so far."""
+
+    key: str
+    metrics: Metrics
+    inputs: set[str] = field(default_factory=set)
+    views: dict[str, DataFrame] = field(default_factory=dict)
+    reads_files: bool = False
+
+
+_reading: ContextVar[_Reading | None] = ContextVar("reading", default=None)
+
+
+def flow_key(full_name: str) -> str:
+    return quote(full_name, safe="")
+
+
+class Resolver:
+    """The graph of one update. It is also what the sources' reads are handed to (`reads.Reader`)."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        spec: PipelineSpec,
+        datasets: Sequence[Dataset],
+        flows: Sequence[Flow],
+        *,
+        auto_loader: AutoLoader,
+        set_up: Callable[[Node], None],
+        event_log: str,
+        null_is_violation: bool = False,
+    ):
+        """Args:
+        set_up: makes a dataset readable, once its flows are resolved.
+        event_log: full name of the event log's table.
+        """
+        self._spark = spark
+        self._spec = spec
+        self._auto_loader = auto_loader
+        self._set_up = set_up
+        self._event_log = event_log
+        self._null_is_violation = null_is_violation
+        self._path: list[Node] = []
+        self._temporary = itertools.count()
+        self.names = Namespace(spec.catalog, spec.schema)
+        self.nodes: dict[str, Node] = {}
+        self.order: list[Node] = []
+        self._add(datasets, flows)
+
+    def _add(self, datasets: Sequence[Dataset], flows: Sequence[Flow]) -> None:
+        for dataset in datasets:
+            view = dataset.kind is Kind.TEMPORARY_VIEW
+            full = dataset.name.lower().strip("`") if view else self.names.full(dataset.name)
+            if (other := self.nodes.get(full)) is not None:
+                first = other.dataset.place
+                raise _at(dataset, f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one")
+            self.nodes[full] = Node(dataset, full, [], dataset.kind)
+        for flow in flows:
+            node = self.find(flow.target)
+            if node is None:
+                raise _at(flow, f"flow {flow.name} writes {flow.target}, which this pipeline does not define")
+            if any(f.name == flow.name for f in node.flows):
+                raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
+            if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
+                raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; only one is allowed")
+            node.flows.append(flow)
+        for node in self.nodes.values():
+            if not node.flows:
+                raise _at(node.dataset, f"no flow writes {node.dataset.name}; add one, or remove the table")
+
+    def find(self, name: str) -> Node | None:
+        """The dataset that a name in a source means, if it is one of this pipeline."""
+        parts = sql.normalise(name)
+        if parts[0] == "live" and len(parts) == 2:
+            parts = parts[1:]
+        if len(parts) == 1 and (node := self.nodes.get(parts[0])) is not None:
+            return node
+        return self.nodes.get(self.names.full(".".join(f"`{p}`" for p in parts)))
+
+    def resolve_all(self) -> list[Node]:
+        """Every dataset, each after those that it reads.
+
+        Raises:
+            LakeflowError: with the file and the line of the flow that cannot run.
+        """
+        for node in self.nodes.values():
+            if node.is_view:
+                self._view(node, self._new_reading(node.flows[0], node))
+            else:
+                self._ensure(node)
+        return self.order
+
+    def resolve_again(self, node: Node, flow: Flow) -> Resolved:
+        """The flow as it would be resolved now: files may have arrived, or been found to be bad, since."""
+        return self._resolve(node, flow)
+
+    def _new_reading(self, flow: Flow, node: Node) -> _Reading:
+        own_name = flow.name != flow.target
+        key = flow_key(f"{node.full}/{flow.name}" if own_name else node.full)
+        return _Reading(key, Metrics(null_is_violation=self._null_is_violation))
+
+    @contextmanager
+    def _entered(self, node: Node) -> Iterator[None]:
+        if node in self._path:
+            circle = [*self._path[self._path.index(node) :], node]
+            raise _at(node.dataset, f"datasets read each other in a circle: {' -> '.join(n.dataset.name for n in circle)}")
+        self._path.append(node)
+        try:
+            yield
+        finally:
+            self._path.pop()
+
+    def _ensure(self, node: Node) -> None:
+        if node.ready:
+            return
+        with self._entered(node):
+            node.resolved = [self._resolve(node, flow) for flow in node.flows]
+            node.inputs = set().union(*(r.inputs for r in node.resolved))
+            if node.kind is None:
+                streams = any(r.frame.isStreaming for r in node.resolved)
+                node.kind = Kind.STREAMING_TABLE if streams else Kind.MATERIALIZED_VIEW
+            self._check_kind(node)
+            self._set_up(node)
+        node.ready = True
+        self.order.append(node)
+
+    def _check_kind(self, node: Node) -> None:
+        for resolved in node.resolved:
+            streams = resolved.frame.isStreaming
+            if node.kind is Kind.MATERIALIZED_VIEW and streams:
+                raise _at(
+                    resolved.flow,
+                    f"{node.dataset.name} is a materialized view, but its query reads a stream; read it as a table, "
+                    "or define a streaming table",
+                )
+            if node.kind is Kind.STREAMING_TABLE and not streams and not resolved.flow.once:
+                raise _at(
+                    resolved.flow,
+                    f"{node.dataset.name} is a streaming table, but its query reads no stream; use STREAM or "
+                    "readStream, or define a materialized view",
+                )
+            if node.kind is Kind.STREAMING_TABLE and streams and resolved.flow.once:
+                raise _at(resolved.flow, f"flow {resolved.flow.name} runs once, so its query must not read a stream")
+
+    def _resolve(self, node: Node, flow: Flow) -> Resolved:
+        reading = self._new_reading(flow, node)
+        token = _reading.set(reading)
+        try:
+            frame = self._frame(flow, node)
+        finally:
+            _reading.reset(token)
+        return Resolved(flow, reading.key, frame, reading.metrics, frozenset(reading.inputs), reading.reads_files)
+
+    def _frame(self, flow: Flow, node: Node) -> DataFrame:
+        with _reported(flow), self._unqualified_names_of(flow):
+            if flow.cdc is not None and flow.cdc.source is not None:
+                frame = self._spark.readStream.table(flow.cdc.source)
+            elif flow.cdc is not None:
+                frame = self._spark.sql(flow.cdc.source_query)
+            elif flow.function is not None:
+                frame = flow.function()
+            else:
+                parameters = dict(self._spec.parameters)
+                frame = self._spark.sql(flow.query, parameters) if parameters else self._spark.sql(flow.query)
+            if not isinstance(frame, DataFrame):
+                raise LakeflowError(
+                    f"the function of {node.dataset.name} must return a DataFrame; it returned {type(frame).__name__}"
+                )
+            return frame
+
+    @contextmanager
+    def _unqualified_names_of(self, flow: Flow) -> Iterator[None]:
+        if flow.catalog is None and flow.schema is None:
+            yield
+            return
+        self._use(flow.catalog or self._spec.catalog, flow.schema or self._spec.schema)
+        try:
+            yield
+        finally:
+            self._use(self._spec.catalog, self._spec.schema)
+
+    def _use(self, catalog: str, schema: str) -> None:
+        self._spark.catalog.setCurrentCatalog(catalog)
+        self._spark.catalog.setCurrentDatabase(schema)
+
+    # What follows is the Reader that the sources' reads are handed to.
+
+    def table(self, name: str, read: Callable[[str], DataFrame]) -> DataFrame:
+        reading = _reading.get()
+        node = self.find(name) if reading is not None else None
+        if node is None:
+            return read(_without_live(name))
+        reading.inputs.add(node.full)
+        if node.is_view:
+            self._view(node, reading)
+            return read(node.dataset.name)
+        self._ensure(node)
+        return read(quoted(node.full))
+
+    def query(self, text: str, run: Callable[[str], DataFrame]) -> DataFrame:
+        reading = _reading.get()
+        if reading is None:
+            return run(text)
+        read = [node for i in sql.inputs(text, parameters=self._spec.parameters) if (node := self.find(i.name))]
+        reading.inputs.update(node.full for node in read)
+        for node in read:
+            if not node.is_view:
+                self._ensure(node)
+        for node in read:
+            if node.is_view:
+                self._view(node, reading)
+        # Resolving one view may have resolved a table that reads another of the same name, for a flow of its own.
+        for name, view in reading.views.items():
+            view.createOrReplaceTempView(f"`{name}`")
+        metadata = "_metadata" in text.lower()
+        text = sql.rewrite(
+            text, lambda call: self._table_function(call, reading, metadata), parameters=self._spec.parameters
+        )
+        frame = run(text)
+        return _without_metadata(frame, text) if metadata else frame
+
+    def cloud_files(self, path: str | None, options: dict[str, Any], schema: Any) -> DataFrame:
+        if path is None:
+            raise LakeflowError("Auto Loader needs the folder to read: load(path)")
+        return self._files(_reading.get(), path, options, schema, streaming=True, is_sql=False)
+
+    def _files(
+        self, reading: _Reading | None, path: str, options: Any, schema: Any, *, streaming: bool, is_sql: bool
+    ) -> DataFrame:
+        if reading is None:
+            raise LakeflowError("Auto Loader can be read inside dataset functions only")
+        reading.reads_files = True
+        return self._auto_loader.load(reading.key, path, options, schema, streaming=streaming, sql=is_sql)
+
+    def _table_function(self, call: sql.TableFunction, reading: _Reading, metadata: bool) -> str:
+        arguments, options = list(call.arguments), dict(call.named)
+        if call.name == "event_log":
+            return self._event_log_of(call)
+        if call.name == "cloud_files":
+            path, file_format = arguments[0], arguments[1]
+            options = {"cloudFiles.format": file_format, **(arguments[2] if len(arguments) > 2 else {})}
+            schema = options.pop("schema", None)
+        else:
+            path = options.pop("path", None) or (arguments[0] if arguments else None)
+            schema = options.pop("schema", None)
+        if not isinstance(path, str):
+            raise LakeflowError(f"{call.name} needs the folder to read as its first argument")
+        is_sql = call.name == "read_files"
+        frame = self._files(reading, path, options, schema, streaming=call.streaming, is_sql=is_sql)
+        name = f"__source_{next(self._temporary)}"
+        # A view hides `_metadata`, so where a query mentions it, it becomes a column like others.
+        (frame.select("*", "_metadata") if metadata else frame).createOrReplaceTempView(name)
+        return f"STREAM {name}" if call.streaming else name
+
+    def _event_log_of(self, call: sql.TableFunction) -> str:
+        of = call.arguments[0] if call.arguments else None
+        own = isinstance(of, sql.TableArgument) and self.find(of.name) or of == self._spec.id
+        if not own:
+            raise UnsupportedError("event_log() of another pipeline is not supported; read its table by name")
+        return ("STREAM " if call.streaming else "") + quoted(self._event_log)
+
+    def _view(self, node: Node, reading: _Reading) -> None:
+        """Makes a temporary view for one flow, with counters of its own."""
+        if node.dataset.name.lower() in reading.views:
+            return
+        with self._entered(node):
+            flow = node.flows[0]
+            before = set(reading.inputs)
+            token = _reading.set(reading)
+            try:
+                frame = self._frame(flow, node)
+            finally:
+                _reading.reset(token)
+            frame = reading.metrics.apply(
+                frame, node.full, node.dataset.expectations, node.dataset.place, count_rows=False
+            )
+        node.inputs |= reading.inputs - before
+        reading.views[node.full] = frame
+        frame.createOrReplaceTempView(f"`{node.full}`")
+        if not node.ready:
+            node.ready = True
+            self.order.append(node)
+
+
+def _at(declared: Dataset | Flow, message: str) -> LakeflowError:
+    return LakeflowError(message, file=declared.place.file, line=declared.place.line)
+
+
+@contextmanager
+def _reported(flow: Flow) -> Iterator[None]:
+    """Gives an error of a flow's query the file and the line at which it stands."""
+    try:
+        yield
+    except LakeflowError as error:
+        if error.file is None:
+            raise type(error)(error.message, file=flow.place.file, line=flow.query_line or flow.place.line) from error
+        raise
+    except Exception as error:
+        line = line_in(error, flow.place.file) or flow.place.line
+        if flow.query is not None and flow.query_line is not None:
+            match = re.search(r"\bline (\d+),? pos \d+", str(error))
+            line = flow.query_line + int(match.group(1)) - 1 if match else flow.query_line
+        raise LakeflowError(describe(error), file=flow.place.file, line=line) from error
+
+
+def _without_live(name: str) -> str:
+    return name[5:] if name[:5].lower() == "live." else name
+
+
+_BARE_METADATA = re.compile(r"(?<![\w.`])`?_metadata`?\s*(,|\bFROM\b)", re.IGNORECASE)
+
+
+def _without_metadata(frame: DataFrame, text: str) -> DataFrame:
+    """Takes away the `_metadata` that a star brought along, which Databricks' star does not bring."""
+    positions = [i for i, name in enumerate(frame.columns) if name == "_metadata"]
+    if _BARE_METADATA.search(text):
+        positions = positions[:-1]
+    if not positions:
+        return frame
+    kept = [i for i in range(len(frame.columns)) if i not in positions]
+    unique = frame.toDF(*(f"c{i}" for i in range(len(frame.columns))))
+    return unique.select(*(unique[f"c{i}"].alias(frame.columns[i]) for i in kept))
