@@ -83,6 +83,11 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         "MySQL Connector/J is not on Spark's class path; add com.mysql:mysql-connector-j to the session or the cluster",
     ),
     (
+        r"Permission denied|Mkdirs failed|ParentNotDirectoryException|Read-only file system",
+        IngestError,
+        "{landing} cannot be written; check that it is a folder and that you may write there",
+    ),
+    (
         r"No space left on device",
         IngestError,
         "the disk is full; make room and start the same command again",
