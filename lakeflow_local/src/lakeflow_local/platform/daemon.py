@@ -97,7 +97,7 @@ class Daemon:
         give_up = time.monotonic() + START_SECONDS
         while not self.ready(port):
             if self._process() is None:
-                raise LakeflowError(f"the {self.name} server ended at its start: {self._last_words()}")
+                raise LakeflowError(f"the {self.name} server ended at its start: {last_words(self.log)}")
             if time.monotonic() > give_up:
                 raise LakeflowError(f"the {self.name} server does not answer after {START_SECONDS} s; see {self.log}")
             time.sleep(0.02)
@@ -162,11 +162,12 @@ class Daemon:
             probe.bind(("127.0.0.1", 0))
             return probe.getsockname()[1]
 
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if re.search(r"\berror\b|Exception|cannot", line, re.I)]
-        last = (errors or lines or ["it said nothing"])[-1]
-        return f"{last[:300]} (log: {self.log})"
+
+def last_words(log: Path) -> str:
+    """The line of a log that most likely says why its process ended."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\berror\b|Exception|cannot", line, re.I)]
+    return f"{(errors or lines or ['it said nothing'])[-1][:300]} (log: {log})"
 
 
 def _is_free(port: int) -> bool:

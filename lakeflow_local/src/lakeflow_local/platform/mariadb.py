@@ -20,10 +20,33 @@ DATABASE = "lakehouse"
 USER = "lakehouse"
 
 
-def install(home: Home) -> Path:
-    """Unpacks the server, once; returns the folder with `bin/mariadbd`."""
+def is_ready(home: Home) -> bool:
+    """Whether the server is unpacked and has its data folder."""
+    return home.mysql.is_dir() and _unpacked(home).is_dir()
+
+
+def make_ready(home: Home) -> Path:
+    """Unpacks the server and makes its data folder, once; returns the folder with `bin/mariadbd`.
+
+    Raises:
+        LakeflowError: there is none for this machine, or its own installer failed.
+    """
+    base = _unpack(home)
+    _make_data(home, base)
+    return base
+
+
+def _jar(home: Home) -> Path:
     (jar,) = jars.folder(home, jars.MYSQL).glob("*.jar")
-    unpacked = home.path / "mariadb" / jar.stem
+    return jar
+
+
+def _unpacked(home: Home) -> Path:
+    return home.path / "mariadb" / _jar(home).stem
+
+
+def _unpack(home: Home) -> Path:
+    jar, unpacked = _jar(home), _unpacked(home)
     if not unpacked.is_dir():
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=unpacked.parent) as temporary, ZipFile(jar) as archive:
@@ -40,8 +63,7 @@ def server(home: Home) -> Daemon:
     """The server, listening once its accounts are in order."""
 
     def command(port: int) -> list[str]:
-        base = install(home)
-        prepare(home, base)
+        base = make_ready(home)
         authority, certificate, key = certificates.server_certificate(home.run / "tls")
         return [
             str(base / "bin" / "mariadbd"),
@@ -75,12 +97,7 @@ def server(home: Home) -> Daemon:
     return Daemon("mysql", home, "LAKEHOUSE_MYSQL_PORT", command, speaks_first)
 
 
-def prepare(home: Home, base: Path) -> None:
-    """Makes the data folder, whole or not at all.
-
-    Raises:
-        LakeflowError: the server's own installer failed.
-    """
+def _make_data(home: Home, base: Path) -> None:
     if home.mysql.is_dir():
         return
     with tempfile.TemporaryDirectory(dir=home.path) as temporary:

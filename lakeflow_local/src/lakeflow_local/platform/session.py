@@ -5,18 +5,22 @@ from __future__ import annotations
 import atexit
 import datetime as dt
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark import SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
-from lakeflow_local.platform import java, jars
+from lakeflow_local.platform import archive, jars, java
+from lakeflow_local.platform.daemon import last_words
 from lakeflow_local.platform.servers import S3_REGION, Endpoints
 
 LOG4J = Path(__file__).with_name("log4j2.properties")
@@ -48,7 +52,9 @@ def start(
         LakeflowError: set-up has not been run, or Java does not start.
     """
     settings = {**_platform(home, endpoints), **(conf or {})}
-    _launch(home, long_running)
+    launch(home, long_running=long_running)
+    # read whenever a context is made, and inherited by the workers
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     active = SparkSession.getActiveSession()
     if active is not None:
         fixed = active.sparkContext.getConf()
@@ -137,33 +143,35 @@ def _s3(endpoints: Endpoints) -> dict[str, str]:
     }
 
 
-def _launch(home: Home, long_running: bool) -> None:
+def launch(home: Home, *, long_running: bool = False, options: Sequence[str] | None = None) -> None:
     """Starts the JVM of this process unless there is one.
 
     What only the command line can say is said there; the settings, which hold passwords, follow over a socket.
+
+    Args:
+        home: where the jars and the logs are.
+        long_running: as in `start`.
+        options: of the JVM, in place of those that use the AppCDS archive.
+
+    Raises:
+        LakeflowError: set-up has not been run, or Java does not start.
     """
     if SparkContext._gateway is not None:
         return
     runtime = java.find(home)
-    home.logs.mkdir(parents=True, exist_ok=True)
-    log = home.logs / f"spark-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
-    for old in sorted(home.logs.glob("spark-*.log"))[:-LOGS_KEPT]:
-        old.unlink(missing_ok=True)
+    log = _log_file(home)
     options = [
         *(() if long_running else jars.QUICK_START),
         *runtime.options,
-        *archive_options(home),
+        *(archive.options(home, runtime) if options is None else options),
         f"-Dlog4j2.configurationFile={LOG4J}",
         f"-Dlakeflow.log={log}",
-        f"-Dderby.stream.error.file={home.logs / 'derby-client.log'}",
+        f"-Dderby.stream.error.file={log}",
     ]
     arguments = [
-        "--driver-memory",
-        f"{driver_memory()}m",
-        "--driver-class-path",
-        class_path(home),
-        "--driver-java-options",
-        " ".join(options),
+        *("--driver-memory", f"{driver_memory()}m"),
+        *("--driver-class-path", class_path(home)),
+        *("--driver-java-options", " ".join(options)),
         "pyspark-shell",
     ]
     environment = {
@@ -172,16 +180,23 @@ def _launch(home: Home, long_running: bool) -> None:
         "SPARK_HOME": str(jars.spark_jars().parent),
         "SPARK_CONF_DIR": str(home.run / "no-spark-conf"),
         "HADOOP_CONF_DIR": None,
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "PYSPARK_SUBMIT_ARGS": " ".join(f'"{argument}"' for argument in arguments),
+        "PYSPARK_SUBMIT_ARGS": shlex.join(arguments),
     }
     try:
-        with _environment(environment):
-            SparkContext._ensure_initialized()
-    except Exception as error:
-        raise LakeflowError(f"Java ({runtime.executable}) does not start Spark: see what it said above") from error
-    atexit.register(_end, SparkContext._gateway.proc)
+        with _environment(environment), open(log, "a") as output:
+            gateway = launch_gateway(popen_kwargs={"stdout": output, "stderr": output})
+    except PySparkRuntimeError as error:
+        raise LakeflowError(f"Java does not start Spark: {last_words(log)}") from error
+    SparkContext._ensure_initialized(gateway=gateway)
+    atexit.register(end, gateway.proc)
+
+
+def _log_file(home: Home) -> Path:
+    """A new file; of those of earlier sessions the latest are kept."""
+    home.logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(home.logs.glob("spark-*.log"))[: 1 - LOGS_KEPT]:
+        old.unlink(missing_ok=True)
+    return home.logs / f"spark-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
 
 
 def driver_memory() -> int:
@@ -195,21 +210,16 @@ def class_path(home: Home) -> str:
     return ":".join(str(jar) for jar in sorted(jars.folder(home, "spark").glob("*.jar")))
 
 
-def archive_options(home: Home) -> tuple[str, ...]:
-    """Options to use the AppCDS archive of set-up; Java ignores one that does not fit its version or class path."""
-    archive = home.path / "java" / "classes.jsa"
-    return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off") if archive.exists() else ()
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Waits for the JVM, which ends when its standard input closes: nothing is left when the command returns."""
+def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:
+    """Ends the JVM and waits for it, so that nothing is left when the command returns."""
     if (active := SparkSession.getActiveSession()) is not None:
         active.stop()
-    process.stdin.close()
+    process.stdin.close()  # what it watches for
     try:
-        process.wait(END_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
 
 
 @contextmanager

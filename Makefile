@@ -1,0 +1,29 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint down clean requirements
+
+help: ## explain the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv and .lakehouse; the other targets do it when it is wanted
+	@tools/venv
+	@.venv/bin/lakeflow-local setup
+
+demo: setup ## run the whole system once: MySQL, S3, bronze, silver, gold, answers
+	@.venv/bin/python -m demo
+
+test: setup ## run every test
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
+
+lint: setup ## check the style of the Python code
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+down: ## end the servers
+	@if [ -x .venv/bin/lakeflow-local ]; then .venv/bin/lakeflow-local down; fi
+
+clean: down ## end the servers and remove .lakehouse and .venv
+	@rm -rf .lakehouse .venv
+
+requirements: ## resolve requirements.txt anew from the two pyproject.toml (wants uv)
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --group dev --extra quality pyproject.toml lakeflow_local/pyproject.toml -o requirements.txt
