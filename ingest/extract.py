@@ -17,6 +17,7 @@ ROWS_PER_PARTITION = 5_000
 """Below this a further task, connection and file cost more than they save."""
 
 _KEYS_PER_QUERY = 1_000
+_RANGE = "_range"
 
 
 def check(connection: MySQLConnectionAbstract, source: Source, table: Table, *, cursor_needed: bool) -> Table:
@@ -68,17 +69,13 @@ def totals(connection: MySQLConnectionAbstract, source: Source, table: Table, wi
 
 def rows(spark: SparkSession, source: Source, table: Table, window: Window, partitions: int) -> DataFrame:
     """The rows of a window with `table.schema`; the hash is MySQL's."""
-    columns = ", ".join(f"`{name}`" for name in table.names)
-    query = f"SELECT {columns}, {table.mysql_hash()} AS {HASH} FROM `{table.name}` WHERE {table.condition(window)}"
-    return _read(spark, source, table, query, table.schema, partitions)
+    return _read(spark, source, table, table.schema, window, partitions)
 
 
 def keys(spark: SparkSession, source: Source, table: Table, window: Window, partitions: int) -> DataFrame:
     """Key, cursor and hash of the rows of a window."""
     schema = T.StructType([f for f in table.schema if f.name in (table.key, table.cursor, HASH)])
-    columns = ", ".join(f"`{f.name}`" for f in schema if f.name != HASH)
-    query = f"SELECT {columns}, {table.mysql_hash()} AS {HASH} FROM `{table.name}` WHERE {table.condition(window)}"
-    return _read(spark, source, table, query, schema, partitions)
+    return _read(spark, source, table, schema, window, partitions)
 
 
 def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
@@ -94,7 +91,7 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
     at = table.cursor or "_at"
     cursor_sql = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `{table.cursor}`)" if table.cursor else "NULL"
     select = (
-        f"SELECT {', '.join(f'CAST(`{name}` AS CHAR CHARACTER SET utf8mb4)' for name in table.columns)}, "
+        f"SELECT {', '.join(map(_text, table.columns))}, "
         f"{table.mysql_hash()}, {cursor_sql} FROM `{table.name}` WHERE `{table.key}` IN "
     )
     arrow = pa.schema([*((name, pa.string()) for name in text), (at, pa.int64()), ("gone", pa.bool_())])
@@ -127,19 +124,27 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
 
 
 def _read(
-    spark: SparkSession, source: Source, table: Table, query: str, schema: T.StructType, partitions: int
+    spark: SparkSession, source: Source, table: Table, schema: T.StructType, window: Window, partitions: int
 ) -> DataFrame:
+    # Spark pads what comes from a CHAR column with blanks, even with a schema of its own, and MySQL does not: so text
+    # is cast. The ranges are of the key as it is, so that MySQL finds them in its index.
+    text = {f.name: _text(f.name) for f in schema if f.dataType == T.StringType()} | {HASH: table.mysql_hash()}
+    select = ", ".join(f"{text.get(name, f'`{name}`')} AS `{name}`" for name in schema.names)
+    query = f"SELECT `{table.key}` AS {_RANGE}, {select} FROM `{table.name}` WHERE {table.condition(window)}"
     options = source.jdbc_options()
-    # Without a schema of its own Spark pads CHAR columns with blanks, which MySQL does not return.
     options["customSchema"] = ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in schema)
     url = options.pop("url")
-    ranges = _ranges(table.key, partitions)
-    return spark.read.jdbc(url, f"({query}) AS source", predicates=ranges, properties=options)
+    read = spark.read.jdbc(url, f"({query}) AS source", predicates=_ranges(partitions), properties=options)
+    return read.select(*schema.names)
 
 
-def _ranges(key: str, partitions: int) -> list[str]:
+def _ranges(partitions: int) -> list[str]:
     """Conditions that split hexadecimal keys into as many even ranges; the first and last are open."""
     bounds = [f"{0x10000 * n // partitions:04x}" for n in range(1, partitions)]
-    lows = [f"`{key}` >= '{bound}'" for bound in bounds]
-    highs = [f"`{key}` < '{bound}'" for bound in bounds]
-    return [" AND ".join(filter(None, pair)) or "TRUE" for pair in zip(["", *lows], [*highs, ""])]
+    lows = [f"{_RANGE} >= '{bound}'" for bound in bounds]
+    highs = [f"{_RANGE} < '{bound}'" for bound in bounds]
+    return [" AND ".join(filter(None, pair)) or "TRUE" for pair in zip(["", *lows], [*highs, ""], strict=True)]
+
+
+def _text(column: str) -> str:
+    return f"CAST(`{column}` AS CHAR CHARACTER SET utf8mb4)"
