@@ -283,7 +283,7 @@ class _Update:
             self._log.write(
                 "dataset_definition",
                 f"Dataset '{node.full}' defined as {node.kind.name}.",
-                {"dataset_type": node.kind.name, "expectations": [e.name for e in node.dataset.expectations]},
+                {"dataset_type": node.kind.name, "expectations": _rules(node)},
                 dataset_name=node.full,
             )
             for resolved in node.resolved:
@@ -479,6 +479,10 @@ def explain(error: BaseException, flow: str) -> str:
 def _flow_name(node: Node, resolved: Resolved) -> str:
     own = resolved.flow.name
     return node.full if own == resolved.flow.target else own
+
+
+def _rules(node: Node) -> list[dict[str, str]]:
+    return [{"name": e.name, "predicate": e.predicate, "action": e.action.value} for e in node.dataset.expectations]
 
 
 def _flow_type(node: Node, resolved: Resolved) -> str:

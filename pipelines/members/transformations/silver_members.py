@@ -1,0 +1,23 @@
+"""The current members: AUTO CDC type 1 keeps the latest change of each, in whatever order and how often files arrive."""
+
+from columns import ARRIVAL
+from pyspark import pipelines as dp
+
+SILVER = spark.conf.get("silver_schema")
+
+dp.create_streaming_table(
+    name=f"{SILVER}.members",
+    comment="Members as they are now, one row each; equals the source less what is in quarantine; personal data",
+    table_properties={"quality": "silver"},
+    cluster_by=["member_id"],
+)
+
+dp.create_auto_cdc_flow(
+    target=f"{SILVER}.members",
+    source=f"{SILVER}.members_changes",
+    keys=["member_id"],
+    sequence_by="_changed_at",
+    apply_as_deletes="_op = 'D'",
+    except_column_list=ARRIVAL,
+    stored_as_scd_type=1,
+)
