@@ -70,13 +70,15 @@ def run(
 
 def ensure_schemas(spark: SparkSession, bundle: Bundle) -> None:
     """Creates the schemas of the bundle that the catalog does not have yet."""
+    from pyspark.errors import PySparkException
+
     existing: dict[str, set[str]] = {}
     for schema in bundle.of_type("schemas").values():
         catalog, name = str(schema.value.plain("catalog_name")), str(schema.value.plain("name"))
         if catalog not in existing:
             try:
                 existing[catalog] = {row[0] for row in spark.sql(f"SHOW SCHEMAS IN `{catalog}`").collect()}
-            except Exception:
+            except PySparkException:
                 raise schema.value["catalog_name"].error(f"the session has no catalog {catalog}") from None
         if name.lower() in existing[catalog]:
             continue
@@ -242,6 +244,12 @@ class _Execution:
             task.values = {key: value for key, value in values.items() if key != "output"}
 
     def _stop_spark(self) -> None:
+        # An interrupted call leaves its answer in the connection, where the next call would take it for its own.
+        connection = self._spark.sparkContext._gateway._gateway_client.get_thread_connection()
+        if connection is not None:
+            connection.close()
+        session = self._spark._jsparkSession
+        self._spark._jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(session)
         for query in self._spark.streams.active:
             query.stop()
         self._spark.sparkContext.cancelAllJobs()

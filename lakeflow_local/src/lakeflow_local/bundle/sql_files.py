@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BRACES = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_MARKER = re.compile(r":([A-Za-z_]\w*)")
+_OPERAND_ENDS = re.compile(r"[\w`)\]\"':]")
 _MOST_ROWS = 1000
 
 
@@ -39,8 +43,6 @@ class Result:
 
     def table(self) -> Table:
         """The rows for a terminal, numbers to the right."""
-        from decimal import Decimal
-
         from rich.table import Table
         from rich.text import Text
 
@@ -80,8 +82,8 @@ def run(
     """Runs the statements of a file one after the other.
 
     Args:
-        parameters: by name; `:name` is bound as Spark binds it, `{{name}}` is a string literal, and inside
-            a literal the text itself, as in a SQL task.
+        parameters: by name; `:name` and `{{name}}` stand for a literal of the value, as in a SQL task;
+            `{{name}}` inside a string for its text.
         most_rows: how many rows of each statement are fetched.
 
     Returns:
@@ -114,7 +116,7 @@ def _run_one(spark: SparkSession, statement: Source, parameters: dict[str, Any],
 
     text = _local(_fill(statement, parameters))
     try:
-        frame = spark.sql(text, args=parameters)
+        frame = spark.sql(text)
         rows = frame.limit(most_rows + 1).collect() if frame.columns else []
     except PySparkException as error:
         message, condition = describe(error), error.getCondition()
@@ -125,15 +127,50 @@ def _run_one(spark: SparkSession, statement: Source, parameters: dict[str, Any],
 
 
 def _fill(statement: Source, parameters: Mapping[str, Any]) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in parameters:
-            known = ", ".join(parameters) or "none"
-            statement.fail(f"{{{{{match[1]}}}}}: there is no such parameter; there are: {known}", match.start())
-        text = str(parameters[match[1]]).replace("\\", "\\\\").replace("'", "\\'")
-        quoted = any(is_string(token) and token.start <= match.start() <= token.end for token in statement.tokens)
-        return text if quoted else f"'{text}'"
+    """The text with its parameters as literals.
 
-    return _BRACES.sub(value, statement.text)
+    They are not left to `spark.sql(…, args)`: with Delta's parser in the session, Spark 4.2 binds none of them.
+    """
+    text, pieces, position = statement.text, [], 0
+    for token in statement.tokens:
+        if is_string(token):
+            found = [(match.start(), match.end(), match[1]) for match in _BRACES.finditer(text, token.start, token.end + 1)]
+        elif match := _BRACES.match(text, token.start) or _marker(text, token.start):
+            found = [(match.start(), match.end(), match[1])]
+        else:
+            continue
+        for start, end, name in found:
+            if start < position:
+                continue
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                statement.fail(f"{text[start:end]} has no value; the parameters are: {known}", start)
+            literal = _escaped(str(parameters[name])) if is_string(token) else _literal(parameters[name])
+            pieces += [text[position:start], literal]
+            position = end
+    return "".join([*pieces, text[position:]])
+
+
+def _marker(text: str, start: int) -> re.Match[str] | None:
+    """`:name`, but not the `b` of `a:b` or of `a::b`, which are a path into a variant and a cast."""
+    return _MARKER.match(text, start) if start == 0 or not _OPERAND_ENDS.match(text[start - 1]) else None
+
+
+def _literal(value: object) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case bool() | int() | float() | Decimal():
+            return str(value).upper()
+        case datetime():
+            return f"TIMESTAMP'{value.isoformat(' ')}'"
+        case date():
+            return f"DATE'{value.isoformat()}'"
+    return f"'{_escaped(str(value))}'"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _local(text: str) -> str:

@@ -112,6 +112,11 @@ def _suggest(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _written(path: str) -> str:
+    """A path as people write it."""
+    return re.sub(r"^variables\.([\w-]+)\.value", r"var.\1", path)
+
+
 class Resolver:
     """Replaces references in the values of one tree.
 
@@ -168,7 +173,7 @@ class Resolver:
         if path in self._known:
             return self._known[path]
         if path in self._open:
-            loop = " → ".join([*self._open[self._open.index(path) :], path])
+            loop = " → ".join(_written(step) for step in [*self._open[self._open.index(path) :], path])
             raise place.error(f"the references form a loop: {loop}")
         self._open.append(path)
         try:
