@@ -91,6 +91,7 @@ class _Reader:
     parameters: Mapping[str, str]
     tables: list[_Table] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
+    flags: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tokens: list[Token] = self.source.tokens
@@ -247,6 +248,14 @@ class _Reader:
             return index
         prefix = (start, self.tokens[first + 2].start) if live else None
         self.tables.append(_Table(tuple(parts), streaming, start, prefix))
+        after = index if outer is None or outer[1] is None else outer[1] + 1
+        if self.word(after) == "WITH" and self.word(after + 1) == "(":
+            options = range(after + 2, self.pairs[after + 1])
+            self.flags += [
+                self.tokens[option].end + 1
+                for option in options
+                if self.word(option - 1) in ("(", ",") and self.word(option + 1) in (")", ",")
+            ]
         return index
 
     def call(self, call: _Call) -> TableFunction:
@@ -301,8 +310,9 @@ def rewrite(
 ) -> str:
     """The query with each call of `functions` replaced by what `replace` gives, and without `LIVE.` prefixes.
 
-    A call's `STREAM` belongs to it: `STREAM read_files(…)` and `STREAM(read_files(…))` are replaced whole.
-    All other text stays as it is.
+    A call's `STREAM` belongs to it: `STREAM read_files(…)` and `STREAM(read_files(…))` are replaced whole. A table's
+    option without a value, as in `STREAM t WITH (SKIPCHANGECOMMITS)`, gets the value that Spark asks for. All other text
+    stays as it is.
 
     Raises:
         LakeflowError: as for `inputs`, or an argument of a call is not a constant.
@@ -310,6 +320,7 @@ def rewrite(
     source = Source(query, file, line)
     reader = _Reader(source, parameters or {})
     edits = [(*table.live, "") for table in reader.tables if table.live]
+    edits += [(flag, flag, " = 'true'") for flag in reader.flags]
     live = {table.parts[0].lower() for table in reader.tables if table.live}
     for call in reader.calls:
         if call.name in functions:

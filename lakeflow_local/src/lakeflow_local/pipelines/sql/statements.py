@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,11 +131,11 @@ def _cells(source: Source) -> Iterator[Source]:
         cell = source.slice(start, match.start() if match else len(source.text))
         start = match.end() if match else start
         magic = _MAGIC.match(cell.text, _NOT_A_STATEMENT.match(cell.text).end())  # type: ignore[union-attr]
-        if magic is None:
+        if magic is None or magic[1].startswith("md"):
             yield cell
         elif magic[1] == "sql":
             yield dataclasses.replace(cell, text=_MAGIC_PREFIX.sub("", cell.text))
-        elif not magic[1].startswith("md"):
+        else:
             cell.fail(
                 f"%{magic[1]} cells are not supported in a pipeline's SQL notebook; move it to a Python source",
                 magic.start(),
@@ -175,7 +175,8 @@ class _Scope:
     def read(self, source: Source) -> None:
         head = _Head(source, self)
         if head.accept("SET"):
-            self.statements.append(head.set_conf())
+            if setting := head.set_conf():
+                self.statements.append(setting)
         elif head.accept("USE"):
             head.use()
         elif head.accept("APPLY", "CHANGES"):
@@ -288,9 +289,11 @@ class _Head:
         """A table's name, without `LIVE.`, or `IDENTIFIER(…)`."""
         if self.at_words("IDENTIFIER", "("):
             close = self.pairs[self.index + 1]
-            value = constant(self.source, self.index + 2, close, self.scope.parameters)
+            parts: Sequence[str] = split_name(str(constant(self.source, self.index + 2, close, self.scope.parameters)))
+            if not 1 <= len(parts) <= 3:
+                self.fail(f"IDENTIFIER(…) after {after} must give a name of one to three parts")
             self.index = close + 1
-            return written(split_name(str(value)))
+            return written(parts)
         live = self.word() == "LIVE" and self.word(1) == "."
         parts = self.parts(after)
         if len(parts) - live > 3:
@@ -348,7 +351,8 @@ class _Head:
             self.fail(f"expected a value after {after}; found {self.shown()}")
         self.index += 1
         while self.word() == "." and self.tokens[self.index].start == self.end(self.index - 1):
-            self.index += 2
+            self.index += 1
+            self.accept(self.word())
         text = self.text(low, self.index)
         return text.lower() if text.lower() in ("true", "false") else text
 
@@ -369,14 +373,17 @@ class _Head:
 
     # SET, USE
 
-    def set_conf(self) -> SetConf:
+    def set_conf(self) -> SetConf | None:
+        """What `SET key = value` sets; None for `SET key`, which only shows a value."""
         low = self.index
         while not self.at_end() and self.word() != "=":
             self.index += 1
         key = self.text(low, self.index)
-        if self.at_end() or not key or any(character.isspace() for character in key):
+        if not key or any(character.isspace() for character in key):
             self.index = low
-            self.fail(f"expected SET key = value; found SET {self.source.text[self.start() :][:40]}")
+            self.fail(f"expected SET key = value; found SET {' '.join(self.source.text[self.start() :].split())[:40]}")
+        if self.at_end():
+            return None
         value = self.text(self.index + 1, len(self.tokens))
         self.scope.settings[key] = value
         return SetConf(key, value, self.place.line)
