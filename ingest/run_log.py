@@ -11,27 +11,28 @@ from pyspark.sql import SparkSession, functions as F, types as T
 
 from ingest.errors import IngestError
 
-SCHEMA = T.StructType.fromDDL(
-    """
-    run_id STRING COMMENT 'identifies the run in logs and landed rows',
-    source_table STRING COMMENT 'database and table of the source',
-    mode STRING COMMENT 'incremental, snapshot or reconcile',
-    status STRING COMMENT 'succeeded or failed; a killed run leaves no row',
-    low TIMESTAMP COMMENT 'exclusive lower bound of the cursor; NULL is from the beginning',
-    high TIMESTAMP COMMENT 'inclusive upper bound; the next run starts from the greatest of a success',
-    started_at TIMESTAMP,
-    ended_at TIMESTAMP,
-    rows_source BIGINT COMMENT 'rows of the window as MySQL counts them',
-    rows_landed BIGINT COMMENT 'rows written, deletes among them; fewer than rows_source where some had landed before',
-    rows_deleted BIGINT COMMENT 'landed deletes',
-    checksum_source DECIMAL(38,0) COMMENT 'order-independent sum over the window, by MySQL',
-    checksum_landed DECIMAL(38,0) COMMENT 'the same, computed again by Spark from what it read',
-    files BIGINT,
-    bytes BIGINT,
-    path STRING COMMENT 'folder of the landing zone; NULL where nothing landed',
-    error STRING COMMENT 'one line'
-    """
+_LONG, _TEXT, _TIME = T.LongType(), T.StringType(), T.TimestampType()
+_SUM = T.DecimalType(38, 0)
+_COLUMNS: tuple[tuple[str, T.DataType, str], ...] = (
+    ("run_id", _TEXT, "identifies the run in logs and landed rows"),
+    ("source_table", _TEXT, "database and table of the source"),
+    ("mode", _TEXT, "incremental, snapshot or reconcile"),
+    ("status", _TEXT, "succeeded or failed; a killed run leaves no row"),
+    ("low", _TIME, "exclusive lower bound of the cursor; NULL is from the beginning"),
+    ("high", _TIME, "inclusive upper bound; the next run starts from the greatest of a success"),
+    ("started_at", _TIME, "by the clock of the machine that ran it"),
+    ("ended_at", _TIME, "by the same clock"),
+    ("rows_source", _LONG, "rows of the window as MySQL counts them"),
+    ("rows_landed", _LONG, "rows written, deletes among them; fewer than rows_source where some had landed before"),
+    ("rows_deleted", _LONG, "landed deletes"),
+    ("checksum_source", _SUM, "order-independent sum over the window, by MySQL"),
+    ("checksum_landed", _SUM, "the same, computed again by Spark from what it read"),
+    ("files", _LONG, "Parquet files written"),
+    ("bytes", _LONG, "their size"),
+    ("path", _TEXT, "folder of the landing zone; NULL where nothing landed"),
+    ("error", _TEXT, "one line; NULL after a success"),
 )
+SCHEMA = T.StructType([T.StructField(name, kind, True, {"comment": text}) for name, kind, text in _COLUMNS])
 
 
 @dataclass
