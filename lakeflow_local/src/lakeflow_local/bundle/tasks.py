@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -133,7 +133,7 @@ def _spark_python(context: Context, value: Value) -> None:
 
 
 def _pipeline(context: Context, value: Value) -> dict[str, Any]:
-    for key in ("full_refresh_selection", "refresh_selection", "refresh_flow_selection", "reset_checkpoint_selection"):
+    for key in ("refresh_selection", "refresh_flow_selection", "reset_checkpoint_selection"):
         if value.plain(key):
             raise _unsupported(value[key], f"`{key}` of a pipeline task is not supported on this machine")
     pipeline = context.bundle.by_id("pipelines", value.plain("pipeline_id"))
@@ -141,8 +141,10 @@ def _pipeline(context: Context, value: Value) -> dict[str, Any]:
         raise value["pipeline_id"].error(
             "this pipeline is not one of the bundle; write ${resources.pipelines.<key>.id}"
         )
-    full_refresh = context.full_refresh or bool(value.plain("full_refresh"))
-    return {"update_id": run_pipeline(context.spark, context.bundle, pipeline, context.home, full_refresh, context.progress)}
+    full_refresh = (
+        context.full_refresh or bool(value.plain("full_refresh")) or value.plain("full_refresh_selection", default=[])
+    )
+    return run_pipeline(context.spark, context.bundle, pipeline, context.home, full_refresh, context.progress)
 
 
 def run_pipeline(
@@ -150,10 +152,13 @@ def run_pipeline(
     bundle: Bundle,
     pipeline: Resource,
     home: Home,
-    full_refresh: bool,
+    full_refresh: bool | Collection[str],
     progress: Callable[[str], None],
-) -> str:
-    """Runs one triggered update and returns its id.
+) -> dict[str, Any]:
+    """Runs one triggered update and returns its `update_id`.
+
+    Args:
+        full_refresh: all streaming tables start anew, or those named.
 
     Raises:
         LakeflowError: the update failed.
@@ -163,7 +168,7 @@ def run_pipeline(
     result = update.run(spark, pipelines.spec(bundle, pipeline, home), full_refresh=full_refresh, progress=progress)
     if not result.succeeded:
         raise LakeflowError(f"the update {result.update_id} of {pipeline.name} failed: {result.error}")
-    return result.update_id
+    return {"update_id": result.update_id}
 
 
 def _sql(context: Context, value: Value) -> dict[str, Any]:
