@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lakeflow_local.files import replace
 from lakeflow_local.home import Home
-from lakeflow_local.platform import credentials, java, jars
+from lakeflow_local.platform import credentials, jars, java
 from lakeflow_local.platform.daemon import Daemon, accepts
 
 USER = "lakehouse"

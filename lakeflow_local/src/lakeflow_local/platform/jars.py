@@ -121,7 +121,9 @@ def _proxy() -> list[str]:
 
 
 def _failure(log: str) -> LakeflowError:
-    if re.search(r"UnknownHost|Connect(ion)? ?(refused|timed out|reset|Exception)|SocketTimeout|unreachable", log, re.I):
+    if re.search(
+        r"UnknownHost|Connect(ion)? ?(refused|timed out|reset|Exception)|SocketTimeout|unreachable", log, re.I
+    ):
         return LakeflowError(
             "cannot reach Maven Central for the jars of the local platform: "
             "check the network or the proxy (HTTPS_PROXY), then run make setup again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lakeflow_local.files import replace
 from lakeflow_local.home import Home
-from lakeflow_local.platform import credentials, java, jars
+from lakeflow_local.platform import credentials, jars, java
 from lakeflow_local.platform.daemon import Daemon, accepts
 
 

@@ -206,8 +206,8 @@ def driver_memory() -> int:
 
 
 def class_path(home: Home) -> str:
-    """The additions to Spark's own jars, in an order that is always the same: the AppCDS archive depends on it."""
-    return ":".join(str(jar) for jar in sorted(jars.folder(home, "spark").glob("*.jar")))
+    """The additions to Spark's own jars; always the same text, since the AppCDS archive holds for one class path."""
+    return ":".join(str(jar.resolve()) for jar in sorted(jars.folder(home, "spark").glob("*.jar")))
 
 
 def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:

@@ -1,0 +1,81 @@
+"""One set of servers for a run of the tests, one Spark session for each of its processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lakeflow_local import home as homes
+from lakeflow_local.home import Home
+
+# The shared folder of a run; processes of xdist inherit it from the one that starts them.
+SHARED = "LAKEHOUSE_TEST_HOME"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+# What set-up made for the project, and what the processes of a run share.
+OF_SETUP = ("jars", "java", "mariadb")
+OF_RUN = ("run", "s3", "mysql", "catalog")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if WORKER == "main":
+        shared = Path(tempfile.mkdtemp(prefix="lakehouse-tests-"))
+        for name in OF_SETUP:
+            (shared / name).symlink_to(homes.find(Path(__file__).parent).path / name)
+        os.environ[SHARED] = str(shared)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if WORKER == "main" and (shared := os.environ.pop(SHARED, None)):
+        from lakeflow_local.platform import servers
+
+        servers.down(Home(root=Path(shared), path=Path(shared)))
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made_by_setup() -> Home:
+    """The project's own home, with the jars; tests start nothing in it."""
+    home = homes.find(Path(__file__).parent)
+    if not home.jars.is_dir():
+        pytest.exit("run make setup first", returncode=2)
+    return home
+
+
+@pytest.fixture(scope="session")
+def worker_home(made_by_setup: Home) -> Home:
+    """A home of this process: warehouse, pipelines, jobs and logs of its own; jars and servers are shared."""
+    shared = Path(os.environ[SHARED])
+    path = shared / WORKER
+    path.mkdir()
+    for name in OF_SETUP:
+        (path / name).symlink_to(made_by_setup.path / name)
+    for name in OF_RUN:
+        (path / name).symlink_to(shared / name)
+    return Home(root=made_by_setup.root, path=path)
+
+
+@pytest.fixture(scope="session")
+def endpoints(worker_home: Home):
+    """The servers, with the bucket `landing` and a catalog of this process."""
+    from lakeflow_local.platform import servers
+
+    shared = Home(root=worker_home.root, path=Path(os.environ[SHARED]))
+    found = servers.up(shared, buckets=("landing",))
+    return replace(found, catalog_url=found.catalog_url.replace("/metastore;", f"/metastore_{WORKER};"))
+
+
+@pytest.fixture(scope="session")
+def spark(worker_home: Home, endpoints) -> Iterator:
+    """The session of this process. Tests leave its settings as they found them and use names of their own."""
+    from lakeflow_local.platform import session
+
+    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]")
+    yield spark
+    spark.stop()
