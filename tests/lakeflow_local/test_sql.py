@@ -455,7 +455,7 @@ REFUSED = [
     ("CREATE LIVE TABLE t (a INT b) AS SELECT 'x", "a quote or a comment that begins here has no end"),
     ("CREATE LIVE TABLE t AS SELECT (1", "this ( is never closed"),
     ("CREATE LIVE TABLE t AS SELECT 1)", "this ) closes nothing"),
-    ("CREATE LIVE TABLE t AS INSERT INTO x", "expected a query after AS; found INSERT"),
+    ("CREATE LIVE TABLE t AS INSERT INTO x", "expected a query after MATERIALIZED VIEW t AS; found INSERT"),
     ("CREATE LIVE TABLE t AS SELECT 1\n\nCREATE LIVE TABLE u AS SELECT 2", "3: a ; is missing before CREATE LIVE TABLE u"),
     ("CREATE STREAMING TABLE t AS SELECT 1 APPLY CHANGES INTO t", "a ; is missing before APPLY CHANGES INTO"),
     ("CREATE LIVE TABLE t COMMENT 'a' COMMENT 'b' AS SELECT 1", "COMMENT is given twice"),
@@ -492,31 +492,36 @@ class TestRefused:
         assert f"{name} " in refused(text, kind=UnsupportedError)
 
 
+QUERIES = [
+    ("SELECT * FROM LIVE.a JOIN `b c`.`D` ON true, STREAM e, STREAM(LIVE.f) g", "a `b c`.D e~ f~"),
+    ("WITH a AS (SELECT * FROM a), b AS (SELECT * FROM a) SELECT * FROM b, c", "a c"),
+    ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n FROM r) SELECT * FROM r", ""),
+    ("WITH a AS (WITH b AS (SELECT * FROM c) SELECT * FROM b) SELECT * FROM b", "c b"),
+    ("SELECT (SELECT max(x) FROM u) FROM t WHERE EXISTS (SELECT 1 FROM v) AND k IN (SELECT k FROM w)", "u t v w"),
+    ("SELECT extract(YEAR FROM d), trim(BOTH 'x' FROM e), substring(f FROM 1 FOR 2) FROM t", "t"),
+    ("SELECT a IS DISTINCT FROM b, c IS NOT DISTINCT FROM d FROM t", "t"),
+    ("FROM STREAM(p) |> WHERE x |> JOIN q USING (k) |> SELECT y", "p~ q"),
+    ("(SELECT 1 FROM a) UNION ALL SELECT 2 FROM b EXCEPT TABLE c MINUS (FROM d)", "a b c d"),
+    ("SELECT * EXCEPT (x, y), z FROM a LATERAL VIEW explode(z) v AS p, q", "a"),
+    ("SELECT * FROM (a JOIN b) JOIN ((SELECT * FROM c) UNION (SELECT * FROM d)) e", "a b c d"),
+    ("SELECT * FROM a, LATERAL (SELECT * FROM b), explode(array(1)) c, VALUES (1, null), (2, x) v(m, n)", "a b"),
+    ("SELECT * FROM STREAM t WATERMARK ts DELAY OF INTERVAL 1 MINUTE AS s LEFT ANTI JOIN u", "t~ u"),
+    ("SELECT * FROM t VERSION AS OF 3, u TIMESTAMP AS OF '2020-01-01', delta.`/x`", "t u delta.`/x`"),
+    ("SELECT * FROM t PIVOT (sum(a) FOR b IN ('x', 'y')), u", "t u"),
+    ("SELECT a.from, 'FROM x', `from`, \"JOIN y\" -- FROM z\nFROM t /* , w */ ORDER BY a, b", "t"),
+    ("SELECT * FROM stream JOIN stream.a", "stream stream.a"),
+    ("SELECT * FROM c.3_gold.t, a A, A b", "c.3_gold.t a"),
+]
+
+
 class TestInputs:
     @pytest.mark.parametrize(
         ("query", "names"),
         [
-            ("SELECT * FROM LIVE.a JOIN `b c`.`D` ON true, STREAM e, STREAM(LIVE.f) g", "a `b c`.D e~ f~"),
-            ("WITH a AS (SELECT * FROM a), b AS (SELECT * FROM a) SELECT * FROM b, c", "a c"),
-            ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n FROM r) SELECT * FROM r", ""),
-            ("WITH a AS (WITH b AS (SELECT * FROM c) SELECT * FROM b) SELECT * FROM b", "c b"),
-            ("SELECT (SELECT max(x) FROM u) FROM t WHERE EXISTS (SELECT 1 FROM v) AND k IN (SELECT k FROM w)", "u t v w"),
-            ("SELECT extract(YEAR FROM d), trim(BOTH 'x' FROM e), substring(f FROM 1 FOR 2) FROM t", "t"),
-            ("SELECT a IS DISTINCT FROM b, c IS NOT DISTINCT FROM d FROM t", "t"),
-            ("FROM STREAM(p) |> WHERE x |> JOIN q USING (k) |> SELECT y", "p~ q"),
-            ("(SELECT 1 FROM a) UNION ALL SELECT 2 FROM b EXCEPT TABLE c MINUS (FROM d)", "a b c d"),
-            ("SELECT * EXCEPT (x, y), z FROM a LATERAL VIEW explode(z) v AS p, q", "a"),
-            ("SELECT * FROM (a JOIN b) JOIN ((SELECT * FROM c) UNION (SELECT * FROM d)) e", "a b c d"),
-            ("SELECT * FROM a, LATERAL (SELECT * FROM b), explode(array(1)) c, VALUES (1, null), (2, x) v(m, n)", "a b"),
-            ("SELECT * FROM STREAM t WATERMARK ts DELAY OF INTERVAL 1 MINUTE AS s LEFT ANTI JOIN u", "t~ u"),
-            ("SELECT * FROM t VERSION AS OF 3, u TIMESTAMP AS OF '2020-01-01', delta.`/x`", "t u delta.`/x`"),
-            ("SELECT * FROM t PIVOT (sum(a) FOR b IN ('x', 'y')), u", "t u"),
-            ("SELECT a.from, 'FROM x', `from`, \"JOIN y\" -- FROM z\nFROM t /* , w */ ORDER BY a, b", "t"),
+            *QUERIES,
             ("SELECT * FROM STREAM read_files('/x'), range(3), f((SELECT 1 FROM t)), g(TABLE(u), TABLE v)", "t u v"),
             ("SELECT * FROM table_changes('s.t', 0), event_log(TABLE(x)), event_log('id')", "s.t"),
             ("SELECT * FROM IDENTIFIER(:schema || '.t') JOIN STREAM(IDENTIFIER('u'))", "bronze.t u~"),
-            ("SELECT * FROM stream JOIN stream.a", "stream stream.a"),
-            ("SELECT * FROM c.3_gold.t, a A, A b", "c.3_gold.t a"),
             ("INSERT INTO x SELECT * FROM t", "t"),
             ("SHOW TABLES", ""),
         ],
@@ -524,6 +529,16 @@ class TestInputs:
     def test_are_the_tables_that_spark_would_look_up(self, query, names):
         found = inputs(query, parameters={"schema": "bronze"})
         assert [x.name + "~" * x.streaming for x in found] == re.findall(r"(?:`[^`]*`|[^\s`])+", names)
+
+    @pytest.mark.parametrize("query", [query for query, _ in QUERIES])
+    def test_spark_s_own_parser_finds_the_same(self, spark, query):
+        text = rewrite(query, lambda call: "")
+        plan = spark._jsparkSession.sessionState().sqlParser().parsePlan(text).treeString()
+        relations = re.findall(r"UnresolvedRelation \[(.*?)\], \[.*?\], (true|false)", plan)
+        common = {name.lower() for names in re.findall(r"CTE \[(.*?)\]", plan) for name in names.split(", ")}
+        theirs = {(name.lower().replace(", ", "."), streaming == "true") for name, streaming in relations}
+        ours = {(".".join(normalise(x.name)), x.streaming) for x in inputs(text)}
+        assert {x for x in ours if x[0] not in common} == {x for x in theirs if x[0] not in common}
 
     def test_have_lines(self):
         assert inputs("SELECT *\nFROM a\nJOIN STREAM\nb", line=7) == [Input("a", False, 8), Input("b", True, 10)]
@@ -578,12 +593,13 @@ class TestRewrite:
         assert text == "SELECT a.x, live.y FROM a JOIN STREAM(b) JOIN live JOIN c AS live"
 
     def test_options_without_value_get_one(self):
-        text, _ = self.calls("FROM STREAM t WITH (SKIPCHANGECOMMITS, 'a' = 'b', c) JOIN STREAM(u) WITH (d)")
+        text, _ = self.calls("FROM STREAM t WITH (SKIPCHANGECOMMITS, 'a' = 'b', c) JOIN STREAM(u) WITH (d), read_files('x') WITH (e)")
         assert text == (
-            "FROM STREAM t WITH (SKIPCHANGECOMMITS = 'true', 'a' = 'b', c = 'true') JOIN STREAM(u) WITH (d = 'true')"
+            "FROM STREAM t WITH (SKIPCHANGECOMMITS = 'true', 'a' = 'b', c = 'true') JOIN STREAM(u) WITH (d = 'true'), "
+            "«1» WITH (e = 'true')"
         )
 
-    @pytest.mark.parametrize("argument", ["upper('x')", "x", ":missing", "'a' ||", "map('k')", "-'a'", "secret('a', 'b')"])
+    @pytest.mark.parametrize("argument", ["upper('x')", "'a' || NULL", "x", ":missing", "'a' ||", "map('k')", "-'a'", "secret('a', 'b')"])
     def test_arguments_that_are_no_constants_are_refused(self, argument):
         with pytest.raises(LakeflowError, match="must be a constant|is not set") as fault:
             rewrite(f"SELECT *\nFROM read_files({argument})", lambda call: "", file=FILE, line=5)
@@ -617,6 +633,13 @@ def comparable(found):
     """What statements say, without the places, and without the comments and white space of the texts in them."""
     said = re.sub(r"/\* (a /\* b \*/ c|it`s; \$\{no\}) \*/|-- it`s; \( \$\{no\}\\n", " ", repr(found))
     return re.sub(r"(query_)?line=\d+|\\r|\\n|\\t|\\xa0|\s|[\"'\\]", "", said)
+
+
+def test_spark_parses_the_queries_that_are_handed_over(spark):
+    for statement in statements(EVERYTHING):
+        for flow in getattr(statement, "flows", ()):
+            text = rewrite(flow.query, lambda call: "STREAM s" if call.streaming else "s")
+            spark._jsparkSession.sessionState().sqlParser().parsePlan(text)
 
 
 class TestAnyText:

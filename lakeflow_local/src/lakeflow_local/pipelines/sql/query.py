@@ -236,6 +236,7 @@ class _Reader:
             self.calls.append(
                 _Call(name, streaming, index + 1, close, self.tokens[opening].start, self.tokens[last].end + 1)
             )
+            self.options(last + 1)
             return close + 1
         live = len(parts) > 1 and parts[0].upper() == "LIVE" and self.tokens[first].token_type is not (
             TokenType.IDENTIFIER
@@ -248,15 +249,17 @@ class _Reader:
             return index
         prefix = (start, self.tokens[first + 2].start) if live else None
         self.tables.append(_Table(tuple(parts), streaming, start, prefix))
-        after = index if outer is None or outer[1] is None else outer[1] + 1
-        if self.word(after) == "WITH" and self.word(after + 1) == "(":
-            options = range(after + 2, self.pairs[after + 1])
+        self.options(index if outer is None or outer[1] is None else outer[1] + 1)
+        return index
+
+    def options(self, index: int) -> None:
+        """Notes the options without a value of the `WITH (…)` that may follow a table."""
+        if self.word(index) == "WITH" and self.word(index + 1) == "(":
             self.flags += [
                 self.tokens[option].end + 1
-                for option in options
+                for option in range(index + 2, self.pairs[index + 1])
                 if self.word(option - 1) in ("(", ",") and self.word(option + 1) in (")", ",")
             ]
-        return index
 
     def call(self, call: _Call) -> TableFunction:
         arguments: list[Any] = []

@@ -200,6 +200,13 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
         text = source.text[token.start : tokens[max(low, high - 1)].end + 1] if low < high else token.text
         source.fail(f"{' '.join(text.split())[:80]} must be a constant", token.start)
 
+    def string(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if not isinstance(value, str | int | float):
+            fail()
+        return str(value)
+
     def at(text: str) -> bool:
         return position < high and word(tokens[position]) == text
 
@@ -221,7 +228,7 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
         value = operand()
         while at("||"):
             position += 1
-            value = _text(value) + _text(operand())
+            value = string(value) + string(operand())
         return value
 
     def operand() -> object:
@@ -237,14 +244,14 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
                 position += 1
             return value
         if call == "CONCAT":
-            return "".join(_text(value) for value in arguments())
+            return "".join(string(value) for value in arguments())
         if call == "ARRAY":
             return arguments()
         if call == "MAP":
             values = arguments()
             if len(values) % 2:
                 fail()
-            return dict(zip(map(_text, values[::2]), values[1::2], strict=True))
+            return dict(zip(map(string, values[::2]), values[1::2], strict=True))
         if word(token) == "TABLE":
             parts = [tokens[index] for index in range(position + 1, high) if word(tokens[index]) not in ("(", ")", ".")]
             position = high
@@ -281,7 +288,3 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
     if position != high:
         fail()
     return value
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
