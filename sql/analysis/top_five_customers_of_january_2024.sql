@@ -1,6 +1,7 @@
 -- The five customers with the highest total purchase amount in January 2024.
 -- Purchase amount: the documents' totals after discount and with tax, in the reporting currency. Credit notes reduce it
--- on their own day of issue; cancelled documents do not count, nor do lines whose exchange rate is missing.
+-- on their own day of issue. Cancelled documents do not count, nor invoices that a corrected one replaces, nor lines whose
+-- exchange rate is missing.
 -- Customers are told apart by their id. Ties are kept, so rank 5 may have several rows. Documents without a customer
 -- are not ranked; their sum stands beside.
 WITH purchases AS (
@@ -9,7 +10,7 @@ WITH purchases AS (
     sum(signed_total_amount_rpt) AS total_purchase_amount,
     sum(signed_ex_tax_amount_rpt) AS total_ex_tax_amount
   FROM IDENTIFIER(:catalog || '.' || :gold_schema || '.fact_invoice_line')
-  WHERE invoice_date >= DATE'2024-01-01' AND invoice_date < DATE'2024-02-01' AND NOT is_cancelled
+  WHERE invoice_date >= DATE'2024-01-01' AND invoice_date < DATE'2024-02-01' AND NOT is_cancelled AND NOT is_replaced
   GROUP BY customer_sk
 ),
 

@@ -9,7 +9,8 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice (
   document_type_code STRING NOT NULL COMMENT 'UNTDID 1001: 380 invoice, 381 credit note (BT-3)',
   document_sign TINYINT NOT NULL COMMENT '-1 for credit notes, whose amounts are written positive, else 1',
   status STRING NOT NULL COMMENT 'issued or cancelled',
-  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document counts no more; analyses leave it out',
+  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document was cancelled; analyses leave it out',
+  is_replaced BOOLEAN NOT NULL COMMENT 'Whether a corrected invoice (384) stands in its place; analyses leave it out',
   due_date DATE COMMENT 'Day by which to pay (BT-9)',
   currency_code STRING NOT NULL COMMENT 'ISO 4217 code of the amounts (BT-5)',
   line_count INT NOT NULL COMMENT 'Number of lines; additive',
@@ -52,7 +53,8 @@ WITH lines AS (
     count(*) AS line_count,
     sum(line_total_amount) AS total_amount,
     sum(line_total_amount_rpt) AS total_amount_rpt,
-    max(fx_rate) AS fx_rate
+    max(fx_rate) AS fx_rate,
+    any(is_replaced) AS is_replaced
   FROM ${gold_schema}.fact_invoice_line
   GROUP BY invoice_sk
 )
@@ -67,6 +69,7 @@ SELECT
   document.document_sign,
   document.status,
   document.is_cancelled,
+  lines.is_replaced,
   document.due_date,
   document.currency_code,
   CAST(coalesce(lines.line_count, 0) AS INT) AS line_count,

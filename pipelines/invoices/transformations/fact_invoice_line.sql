@@ -13,7 +13,8 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   line_number INT NOT NULL COMMENT 'Number of the line (BT-126), its position if it is not numbered',
   document_type_code STRING NOT NULL COMMENT 'UNTDID 1001: 380 invoice, 381 credit note (BT-3)',
   document_sign TINYINT NOT NULL COMMENT '-1 for credit notes, else 1',
-  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document counts no more; analyses leave it out',
+  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document was cancelled; analyses leave it out',
+  is_replaced BOOLEAN NOT NULL COMMENT 'Whether a corrected invoice (384) stands in its place; analyses leave it out',
   currency_code STRING NOT NULL COMMENT 'ISO 4217 code of the amounts (BT-5)',
   quantity DECIMAL(18, 4) COMMENT 'Quantity as printed (BT-129); additive within one unit of measure',
   unit_of_measure STRING NOT NULL COMMENT 'Unit of the quantity (BT-130), EA if not given',
@@ -48,9 +49,16 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
 COMMENT 'Lines of issued invoices and credit notes with their share of the document''s discount, charges and tax; one row for each line'
 CLUSTER BY (invoice_date, customer_sk)
 AS
-WITH documents AS (
+WITH replaced AS (
+  SELECT DISTINCT seller_sk, preceding_invoice_number AS invoice_number
+  FROM ${silver_schema}.invoices
+  WHERE document_type_code = '384' AND NOT is_cancelled AND preceding_invoice_number <> invoice_number
+),
+
+documents AS (
   SELECT
-    *,
+    document.*,
+    replaced.invoice_number IS NOT NULL AS is_replaced,
     array(
       discount_amount,
       charge_amount,
@@ -58,7 +66,8 @@ WITH documents AS (
       CAST(total_amount - (lines_amount - discount_amount + charge_amount + tax_amount) AS DECIMAL(18, 2))
     ) AS document_amounts,
     transform(lines, line -> abs(line.line_net_amount)) AS sizes
-  FROM ${silver_schema}.invoices
+  FROM ${silver_schema}.invoices AS document
+  LEFT JOIN replaced ON replaced.seller_sk = document.seller_sk AND replaced.invoice_number = document.invoice_number
 ),
 
 -- In whole cents by integer division, because a decimal quotient is rounded before it can be rounded half up.
@@ -128,6 +137,7 @@ SELECT
   document_type_code,
   document_sign,
   is_cancelled,
+  is_replaced,
   currency_code,
   line.quantity,
   line.unit_of_measure,

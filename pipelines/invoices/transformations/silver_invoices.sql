@@ -9,7 +9,7 @@ CREATE OR REFRESH MATERIALIZED VIEW ${silver_schema}.invoices (
   document_type_code STRING NOT NULL COMMENT 'UNTDID 1001: 380 invoice, 381 credit note, 384 corrected invoice (BT-3)',
   document_sign TINYINT NOT NULL COMMENT '-1 for credit notes, whose amounts are written positive, else 1',
   status STRING NOT NULL COMMENT 'issued or cancelled',
-  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document counts no more',
+  is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document was cancelled',
   invoice_date DATE NOT NULL COMMENT 'Day of issue, as printed (BT-2)',
   due_date DATE COMMENT 'Day by which to pay (BT-9)',
   currency_code STRING NOT NULL COMMENT 'ISO 4217 code of every amount (BT-5)',
