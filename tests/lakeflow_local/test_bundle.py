@@ -79,7 +79,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(root: Path, target: str | None = None, *variables: str, environment: dict[str, str] | None = None) -> load.Bundle:
+def read(
+    root: Path, target: str | None = None, *variables: str, environment: dict[str, str] | None = None
+) -> load.Bundle:
     return load.load(root, target, variables, environment=environment or {}, user="ann.lee@example.com")
 
 

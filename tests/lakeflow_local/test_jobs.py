@@ -45,7 +45,11 @@ def python(tmp_path: Path, key: str, code: str = "", *parameters: str, **setting
     file = tmp_path / f"{key}.py"
     file.write_text(f"import sys\nfrom pathlib import Path\nwith Path({str(tmp_path / 'log')!r}).open('a') as log:\n"
                     f"    log.write('{key} ' + ' '.join(sys.argv[1:]) + '\\n')\n{code}\n")  # fmt: skip
-    return {"task_key": key, "spark_python_task": {"python_file": f"{key}.py", "parameters": list(parameters)}, **settings}
+    return {
+        "task_key": key,
+        "spark_python_task": {"python_file": f"{key}.py", "parameters": list(parameters)},
+        **settings,
+    }
 
 
 def after(*keys: str, **outcome: str) -> list[dict]:
@@ -74,7 +78,13 @@ def test_tasks_run_after_what_they_depend_on(spark: SparkSession, bundle: Make, 
         parameters=[{"name": "day", "default": "monday"}],
     )
     run = jobs.run(
-        spark, made, "work", parameters={"day": "friday"}, progress=lines.append, environment={"ONLY_HERE": "1"}, home=home
+        spark,
+        made,
+        "work",
+        parameters={"day": "friday"},
+        progress=lines.append,
+        environment={"ONLY_HERE": "1"},
+        home=home,
     )
     assert run.succeeded
     assert log(tmp_path) == ["first", "middle friday middle", "last"]
@@ -107,7 +117,11 @@ def test_a_failed_task_stops_those_after_it_and_says_where(
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [("sys.exit(3)", "bad.py: it exited with 3"), ("sys.exit('bad input')", "bad.py: bad input"), ("sys.exit(0)", None)],
+    [
+        ("sys.exit(3)", "bad.py: it exited with 3"),
+        ("sys.exit('bad input')", "bad.py: bad input"),
+        ("sys.exit(0)", None),
+    ],
 )
 def test_exit_codes(
     spark: SparkSession, bundle: Make, home: Home, tmp_path: Path, code: str, error: str | None
@@ -234,7 +248,10 @@ def test_a_wheel_task_runs_the_entry_point_of_an_installed_distribution(
     monkeypatch.syspath_prepend(str(site))
 
     def wheel(key: str, entry_point: str, **parameters: object) -> dict:
-        return {"task_key": key, "python_wheel_task": {"package_name": "tiny", "entry_point": entry_point, **parameters}}
+        return {
+            "task_key": key,
+            "python_wheel_task": {"package_name": "tiny", "entry_point": entry_point, **parameters},
+        }
 
     made = bundle(
         wheel("listed", "count", parameters=["--n=2"]),
@@ -269,7 +286,13 @@ def test_sql_tasks_bind_parameters_and_hand_on_their_rows(
         parameters=[{"name": "name", "default": "made_by_task"}],
     )
     run = jobs.run(spark, made, "work", progress=lambda _: None, home=home)
-    assert states(run) == {"make": "SUCCESS", "seven": "SUCCESS", "then": "SUCCESS", "bad": "FAILED", "absent": "FAILED"}
+    assert states(run) == {
+        "make": "SUCCESS",
+        "seven": "SUCCESS",
+        "then": "SUCCESS",
+        "bad": "FAILED",
+        "absent": "FAILED",
+    }
     assert (run.task("bad").error or "").startswith(f"{tmp_path / 'bad.sql'}:3: [TABLE_OR_VIEW_NOT_FOUND]")
     assert "\n" not in (run.task("bad").error or "")
     assert run.task("absent").error == f"{tmp_path / 'absent.sql'}: there is no such file"
@@ -280,7 +303,10 @@ def test_schemas_of_the_bundle_are_made_first(spark: SparkSession, home: Home, t
     schemas = {"made": {"catalog_name": "spark_catalog", "name": "made_by_job", "comment": "it's new"}}
     task = python(tmp_path, "look", "from pyspark.sql import SparkSession\n"
                   "assert SparkSession.getActiveSession().catalog.databaseExists('made_by_job')")  # fmt: skip
-    content = {"bundle": {"name": "b"}, "resources": {"schemas": schemas, "jobs": {"work": {"name": "w", "tasks": [task]}}}}
+    content = {
+        "bundle": {"name": "b"},
+        "resources": {"schemas": schemas, "jobs": {"work": {"name": "w", "tasks": [task]}}},
+    }
     (tmp_path / "databricks.yml").write_text(yaml.safe_dump(content))
     try:
         for _ in range(2):
@@ -319,9 +345,11 @@ def test_what_does_not_run_here_is_refused_by_name(
 def test_one_run_at_a_time(spark: SparkSession, bundle: Make, home: Home, tmp_path: Path) -> None:
     runs = Runs(home, "work")
     refusing = bundle(python(tmp_path, "a"), queue={"enabled": False})
-    with runs.slot(1, wait=False, waiting=lambda: None):
-        with pytest.raises(LakeflowError, match="max_concurrent_runs is 1"):
-            jobs.run(spark, refusing, "work", progress=lambda _: None, home=home)
+    with (
+        runs.slot(1, wait=False, waiting=lambda: None),
+        pytest.raises(LakeflowError, match="max_concurrent_runs is 1"),
+    ):
+        jobs.run(spark, refusing, "work", progress=lambda _: None, home=home)
     assert [run.state for run in runs.all()] == ["SKIPPED"]
 
     holder = (

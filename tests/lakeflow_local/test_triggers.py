@@ -40,7 +40,10 @@ def bundle(tmp_path: Path, code: str = "", paused: bool = False, **waits: int) -
                     "trigger": {"file_arrival": {"url": f"{tmp_path}/landing/", **waits}},
                     "tasks": [{"task_key": "a", "spark_python_task": {"python_file": "work.py"}}],
                 },
-                "by_hand": {"name": "by hand", "tasks": [{"task_key": "a", "spark_python_task": {"python_file": "work.py"}}]},
+                "by_hand": {
+                    "name": "by hand",
+                    "tasks": [{"task_key": "a", "spark_python_task": {"python_file": "work.py"}}],
+                },
             }
         },
     }
@@ -61,13 +64,16 @@ def land(folder: Path, name: str, text: str = "x") -> None:
 def test_hidden_parts_of_a_path_do_not_count(spark: SparkSession, landing: Path) -> None:
     for name in ("day=1/a.json", "b.json", "_SUCCESS", "_temporary/0/c.json", ".d.crc", "day=1/.e", "day=1/_f/g.json"):
         land(landing, name)
-    found = {Path(path.removeprefix("file:")).relative_to(landing).as_posix() for path in triggers.listing(spark, f"{landing}/")}
+    found = {
+        Path(path.removeprefix("file:")).relative_to(landing).as_posix()
+        for path in triggers.listing(spark, f"{landing}/")
+    }
     assert found == {"day=1/a.json", "b.json"}
 
 
 def test_a_missing_folder_has_no_files_and_a_wrong_scheme_is_said(spark: SparkSession, tmp_path: Path) -> None:
     assert triggers.listing(spark, str(tmp_path / "absent")) == {}
-    with pytest.raises(LakeflowError, match="nowhere://x/ cannot be listed: .*nowhere"):
+    with pytest.raises(LakeflowError, match=r"nowhere://x/ cannot be listed: .*nowhere"):
         triggers.listing(spark, "nowhere://x/")
 
 
@@ -140,3 +146,13 @@ def test_both_waiting_times_are_kept_when_asked_for(
     land(landing, "b.json")
     assert fire(spark, made, home, wait=True) == ["SUCCESS"]
     assert json.loads((home.jobs / "work" / "file_arrival.json").read_text())["fired"] - first >= 3
+
+
+def test_a_bucket_is_listed_like_a_folder(spark: SparkSession) -> None:
+    url = "s3://landing/test_triggers/in"
+    assert triggers.listing(spark, url) == {}
+    spark.range(1).coalesce(1).write.mode("overwrite").parquet(f"{url}/day=1")
+    found = triggers.listing(spark, url)
+    assert [Path(path).suffix for path in found] == [".parquet"]
+    assert triggers.arrivals(spark, url, {"url": url, "seen": found}) == {}
+    assert triggers.arrivals(spark, url, {"url": "s3://landing/other", "seen": found}) == found

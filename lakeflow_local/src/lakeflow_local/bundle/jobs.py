@@ -96,7 +96,9 @@ def job_parameters(job: Resource, given: Mapping[str, str]) -> dict[str, str]:
     Raises:
         LakeflowError: the job has no such parameter.
     """
-    known = {str(item.plain("name")): str(item.plain("default", default="")) for item in job.value.sequence("parameters")}
+    known = {
+        str(item.plain("name")): str(item.plain("default", default="")) for item in job.value.sequence("parameters")
+    }
     for name in given:
         if name not in known:
             raise job.value.error(f"{job.label} has no parameter `{name}`; it has {', '.join(known) or 'none'}")
@@ -130,7 +132,9 @@ class _Execution:
         for unsupported in ("git_source", "continuous"):
             if unsupported in definition:
                 at = definition[unsupported].place
-                raise UnsupportedError(f"`{unsupported}` of a job is not supported on this machine", file=at.file, line=at.line)
+                raise UnsupportedError(
+                    f"`{unsupported}` of a job is not supported on this machine", file=at.file, line=at.line
+                )
         self._parameters = job_parameters(self._job, given)
         entries = {str(task.plain("task_key")): task for task in definition.sequence("tasks")}
         order = sorted_tasks(self._job)
@@ -183,7 +187,9 @@ class _Execution:
                 task.state = verdict
                 self._say(f"{key}: {verdict}")
             self._runs.save(run)
-        leaves = set(order) - {str(item.plain("task_key")) for entry in entries.values() for item in entry.sequence("depends_on")}
+        leaves = set(order) - {
+            str(item.plain("task_key")) for entry in entries.values() for item in entry.sequence("depends_on")
+        }
         failed = [task for task in run.tasks if task.state in _FAILED]
         if any(task.key in leaves for task in failed):
             timed_out = self._deadline is not None and time.monotonic() >= self._deadline

@@ -15,7 +15,6 @@ from typing import Any
 from lakeflow_local.bundle import variables as bundle_variables
 from lakeflow_local.bundle.tree import Value, merge, of, read
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.graph import Place
 
 FILE = "databricks.yml"
 LOCAL_TARGET = "local"
@@ -170,10 +169,15 @@ def examine(
     _check_keys(tree, faults)
     try:
         name = _choose(tree, target, file)
-        given = {key: (value, "variable-overrides.json") for key, value in
-                 bundle_variables.overrides_file(root, name).items()}
-        given |= {key[len("BUNDLE_VAR_") :]: (value, key) for key, value in environment.items()
-                  if key.startswith("BUNDLE_VAR_")}
+        given = {
+            key: (value, "variable-overrides.json")
+            for key, value in bundle_variables.overrides_file(root, name).items()
+        }
+        given |= {
+            key[len("BUNDLE_VAR_") :]: (value, key)
+            for key, value in environment.items()
+            if key.startswith("BUNDLE_VAR_")
+        }
         given |= {key: (value, "--var") for key, value in bundle_variables.command_line(variables).items()}
     except LakeflowError as error:
         return None, [*faults, error]
@@ -182,7 +186,9 @@ def examine(
 
     user = user or _user()
     place = tree.place
-    sections = bundle_variables.builtin(tree.get("bundle") or of({}, place), tree.get("workspace"), root, name, user, place)
+    sections = bundle_variables.builtin(
+        tree.get("bundle") or of({}, place), tree.get("workspace"), root, name, user, place
+    )
     tree = Value({**tree.data, **sections}, place)
     identity = _uuid(tree, faults)
     ids = _ids(tree, identity, name)
@@ -243,7 +249,7 @@ def _read_all(root: Path, file: Path, faults: list[LakeflowError]) -> Value:
                 if key in part:
                     faults.append(part[key].error(f"`{key}` is read in {FILE} only"))
             for type, entries in part.mapping("resources").items():
-                for key, value in (entries.data.items() if isinstance(entries.data, dict) else ()):
+                for key, value in entries.data.items() if isinstance(entries.data, dict) else ():
                     first = owners.setdefault((type, key), value)
                     if first is not value:
                         faults.append(value.error(f"resources.{type}.{key} is also defined in {_line(first, root)}"))
@@ -284,7 +290,9 @@ def _check_keys(tree: Value, faults: list[LakeflowError]) -> None:
             faults.append(mode.error(f"the mode of a target is {' or '.join(sorted(_MODES))}, not {mode.data}"))
         for variable, value in target.mapping("variables").items():
             if variable not in tree.mapping("variables"):
-                faults.append(value.error(f"targets.{name} sets the variable {variable}, which the bundle does not have"))
+                faults.append(
+                    value.error(f"targets.{name} sets the variable {variable}, which the bundle does not have")
+                )
     if not tree.plain("bundle", "name"):
         faults.append((tree.get("bundle") or tree).error("a bundle needs `bundle.name`"))
 
@@ -329,7 +337,7 @@ def _apply_target(tree: Value, name: str) -> Value:
 def _check_unique(tree: Value, faults: list[LakeflowError]) -> None:
     owners: dict[str, tuple[str, Value]] = {}
     for type, entries in tree.mapping("resources").items():
-        for key, value in (entries.data.items() if isinstance(entries.data, dict) else ()):
+        for key, value in entries.data.items() if isinstance(entries.data, dict) else ():
             other, first = owners.setdefault(key, (type, value))
             if other != type:
                 where = f"{first.place.file.name}:{first.place.line}"

@@ -50,7 +50,9 @@ def spec(bundle: Bundle, pipeline: Resource, home: Home) -> PipelineSpec:
     for key in ("ingestion_definition", "gateway_definition", "continuous"):
         if value.plain(key):
             at = value[key].place
-            raise UnsupportedError(f"`{key}` of a pipeline is not supported on this machine", file=at.file, line=at.line)
+            raise UnsupportedError(
+                f"`{key}` of a pipeline is not supported on this machine", file=at.file, line=at.line
+            )
     for key in ("catalog", "schema"):
         if not value.plain(key):
             raise value.error(f"{pipeline.label} needs `{key}`")

@@ -134,7 +134,9 @@ def _fill(statement: Source, parameters: Mapping[str, Any]) -> str:
     text, pieces, position = statement.text, [], 0
     for token in statement.tokens:
         if is_string(token):
-            found = [(match.start(), match.end(), match[1]) for match in _BRACES.finditer(text, token.start, token.end + 1)]
+            found = [
+                (match.start(), match.end(), match[1]) for match in _BRACES.finditer(text, token.start, token.end + 1)
+            ]
         elif match := _BRACES.match(text, token.start) or _marker(text, token.start):
             found = [(match.start(), match.end(), match[1])]
         else:

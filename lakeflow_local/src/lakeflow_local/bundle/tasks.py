@@ -105,7 +105,7 @@ def _python_wheel(context: Context, value: Value) -> None:
         returned = entry_point.load()()
     if isinstance(returned, int) and returned:
         raise LakeflowError(
-            f"{name} returned {returned}; a wheel task fails by an exception or sys.exit({returned}), its result is ignored"
+            f"{name} returned {returned}, which a workspace ignores; let it raise an exception or call sys.exit"
         )
 
 

@@ -102,9 +102,7 @@ class _FileArrival:
         self._quiet = float(trigger.get("wait_after_last_change_seconds") or 0)
         self._file = home.jobs / job.key / "file_arrival.json"
 
-    def fire(
-        self, wait: bool, progress: Callable[[str], None], environment: dict[str, str]
-    ) -> JobRun | None:
+    def fire(self, wait: bool, progress: Callable[[str], None], environment: dict[str, str]) -> JobRun | None:
         state = self._state()
         new = arrivals(self._spark, self._url, state)
         if not new:

@@ -28,9 +28,7 @@ def resource_class(name: str) -> Any:
         module = import_module(f"databricks.bundles.{name}")
     except ModuleNotFoundError:
         return None
-    return next(
-        (item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Base)), None
-    )
+    return next((item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Base)), None)
 
 
 def check(resource: Resource) -> list[LakeflowError]:
@@ -88,7 +86,9 @@ def _check(value: Value, expected: Any, where: str, faults: list[LakeflowError])
         for key, item in data.items():
             _check(item, typing.get_args(expected)[1], f"{where}.{key}", faults)
     elif isinstance(data, dict | list):
-        faults.append(value.error(f"{where} must be a single value, not a {'mapping' if isinstance(data, dict) else 'list'}"))
+        faults.append(
+            value.error(f"{where} must be a single value, not a {'mapping' if isinstance(data, dict) else 'list'}")
+        )
     elif isinstance(expected, type) and issubclass(expected, Enum):
         words = [str(member.value) for member in expected]
         if str(data) not in words:

@@ -86,7 +86,9 @@ def _times(bundle: Bundle, job: Resource) -> Iterator[LakeflowError]:
             if seconds is not None and int(seconds.data) < LEAST_TRIGGER_SECONDS:
                 yield seconds.error(f"{job.label}: {key} is at least {LEAST_TRIGGER_SECONDS}, not {seconds.data}")
     url = job.value.get("trigger", "file_arrival", "url")
-    if url is not None and not re.match(r"(s3|s3a|abfss|gs)://[^/]+|/Volumes/[^/]+/[^/]+/[^/]+|(file:)?/", str(url.data)):
+    if url is not None and not re.match(
+        r"(s3|s3a|abfss|gs)://[^/]+|/Volumes/[^/]+/[^/]+/[^/]+|(file:)?/", str(url.data)
+    ):
         yield url.error(f"{job.label}: {url.data} is not the URL of an external location or volume")
 
 

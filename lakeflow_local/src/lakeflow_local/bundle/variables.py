@@ -82,7 +82,9 @@ def assign(
         if name in given:
             value, origin = given[name]
             if variable.plain("type") == "complex" and isinstance(value, str):
-                faults.append(variable.error(f"the complex variable {name} cannot be set by {origin}; set it in a target"))
+                faults.append(
+                    variable.error(f"the complex variable {name} cannot be set by {origin}; set it in a target")
+                )
             assigned[name] = variable.with_entry("value", of(value, variable.place))
         elif variable.plain("default") is not None:
             assigned[name] = variable.with_entry("value", variable["default"])
@@ -101,8 +103,11 @@ def assign(
                 )
             )
     # A variable that has no value was reported once; references to it are not reported again.
-    missing = {name: variable.with_entry("value", Value(None, variable.place)) for name, variable in declared.items()
-               if name not in assigned and isinstance(variable.data, dict)}
+    missing = {
+        name: variable.with_entry("value", Value(None, variable.place))
+        for name, variable in declared.items()
+        if name not in assigned and isinstance(variable.data, dict)
+    }
     place = variables.place if variables is not None else tree.place
     return tree.with_entry("variables", Value({**assigned, **missing}, place))
 
@@ -211,7 +216,9 @@ class Resolver:
         return f"${{{path}}} is not defined: there is no `{keys[depth]}`{hint}"
 
 
-def builtin(bundle: Value, workspace: Value | None, root: Path, target: str, user: str, place: Place) -> dict[str, Value]:
+def builtin(
+    bundle: Value, workspace: Value | None, root: Path, target: str, user: str, place: Place
+) -> dict[str, Value]:
     """The sections `bundle` and `workspace` with what the databricks CLI fills in."""
     name = bundle.plain("name", default="")
     short = re.sub(r"[^\w]", "_", user.partition("@")[0]).lower()
