@@ -1,7 +1,7 @@
 """Pipelines' SQL files: their statements as the graph's dataclasses, and what their queries read.
 
-The head of each statement is parsed here, on sqlglot's Databricks tokens; its query is handed over as it is written, for
-Spark's own parser.
+The head of each statement is parsed here, on sqlglot's Databricks tokens; its query is handed over as it is written,
+for Spark's own parser.
 """
 
 from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite

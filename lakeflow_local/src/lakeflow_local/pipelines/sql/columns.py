@@ -8,7 +8,8 @@ from lakeflow_local.pipelines.graph import Action, Column, Dataset, Expectation,
 from lakeflow_local.pipelines.sql.cursor import Cursor
 
 _COLUMN_CLAUSES = (
-    "NOT", "NULL", "COMMENT", "GENERATED", "DEFAULT", "MASK", "CONSTRAINT", "PRIMARY", "FOREIGN", "REFERENCES", ",", ")",
+    "NOT", "NULL", "COMMENT", "GENERATED", "DEFAULT", "MASK", "CONSTRAINT", "PRIMARY", "FOREIGN", "REFERENCES",
+    ",", ")",
 )  # fmt: skip
 _AFTER_TYPE = ("", ",", ")", "(", "<", "NOT", "COMMENT", "GENERATED", "DEFAULT", "MASK")
 # Informational, like the keys themselves: they change nothing here.

@@ -18,11 +18,13 @@ from lakeflow_local.pipelines.sql.tokens import (
 )
 
 QUERY_STARTS = ("SELECT", "WITH", "FROM", "VALUES", "TABLE", "(")
-_DATASET_WORDS = ("TABLE", "VIEW", "FLOW", "STREAMING", "LIVE", "MATERIALIZED", "TEMPORARY", "TEMP", "PRIVATE", "INCREMENTAL")
+_AFTER_CREATE = frozenset({
+    "TABLE", "VIEW", "FLOW", "STREAMING", "LIVE", "MATERIALIZED", "TEMPORARY", "TEMP", "PRIVATE", "INCREMENTAL",
+})  # fmt: skip
 
 
 class Cursor:
-    """Reads one statement from its first token on. `after` names what stands before, for the error where it is not so."""
+    """Reads one statement from its first token on. `after` is what stands before, for the error if it is not so."""
 
     def __init__(self, source: Source, parameters: Mapping[str, str]):
         self.source = source
@@ -48,7 +50,9 @@ class Cursor:
         return False
 
     def shown(self) -> str:
-        return "the end of the statement" if self.at_end() else self.source.text[self.start() : self.end(self.index)][:40]
+        if self.at_end():
+            return "the end of the statement"
+        return "a string" if is_string(self.tokens[self.index]) else self.text(self.index, self.index + 1)[:40]
 
     def start(self) -> int:
         return len(self.source.text) if self.at_end() else self.tokens[self.index].start
@@ -120,8 +124,8 @@ class Cursor:
                 self.fail(f"IDENTIFIER(…) after {after} must give a name of one to three parts")
             self.index = close + 1
             return written(parts)
-        live = self.word() == "LIVE" and self.word(1) == "."
         parts = self.parts(after)
+        live = len(parts) > 1 and parts[0].upper() == "LIVE"
         if len(parts) - live > 3:
             self.index -= 1
             self.fail(f"{written(parts)} has more than three parts")
@@ -179,7 +183,7 @@ class Cursor:
         while not self.at_end():
             if self.word() == "(":
                 self.index = self.pairs[self.index]
-            elif self.word() == "CREATE" and (self.at_words("CREATE", "OR") or self.word(1) in _DATASET_WORDS):
+            elif self.word() == "CREATE" and (self.at_words("CREATE", "OR") or self.word(1) in _AFTER_CREATE):
                 self.fail(f"a ; is missing before {self.text(self.index, min(self.index + 4, len(self.tokens)))}")
             elif self.at_words("APPLY", "CHANGES", "INTO"):
                 self.fail("a ; is missing before APPLY CHANGES INTO")

@@ -24,13 +24,15 @@ TABLE_FUNCTIONS = frozenset({"read_files", "cloud_files", "event_log"})
 
 _QUERY_STARTS = frozenset({"SELECT", "WITH", "FROM", "VALUES"})
 _SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT", "MINUS"})
-_ENDS_OF_FROM = _SET_OPERATORS | frozenset(
-    "SELECT WHERE GROUP HAVING ORDER SORT CLUSTER DISTRIBUTE LIMIT OFFSET WINDOW QUALIFY LATERAL |>".split()
-)
+_ENDS_OF_FROM = _SET_OPERATORS | frozenset({
+    "SELECT", "WHERE", "GROUP", "HAVING", "ORDER", "SORT", "CLUSTER", "DISTRIBUTE", "LIMIT", "OFFSET", "WINDOW",
+    "QUALIFY", "LATERAL", "|>",
+})  # fmt: skip
 # After STREAM these say that it is itself a table's name: FROM stream JOIN …
-_AFTER_TABLE = _ENDS_OF_FROM | frozenset(
-    "AS ON USING JOIN INNER LEFT RIGHT FULL CROSS NATURAL SEMI ANTI PIVOT UNPIVOT TABLESAMPLE WATERMARK WITH".split()
-)
+_AFTER_TABLE = _ENDS_OF_FROM | frozenset({
+    "AS", "ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "SEMI", "ANTI", "PIVOT",
+    "UNPIVOT", "TABLESAMPLE", "WATERMARK", "WITH",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,11 @@ class _Reader:
                 distinct_from = before == "DISTINCT" and self.word(index - 2) in ("IS", "NOT")
                 if (start or selected) and not distinct_from:
                     expect = from_clause = True
-            elif here == "JOIN" or (here == "," and from_clause):
-                expect = True
-            elif here == "TABLE" and (start or before in (",", "=>")):
+            elif (
+                here == "JOIN"
+                or (here == "," and from_clause)
+                or (here == "TABLE" and (start or before in (",", "=>")))
+            ):
                 expect = True
             elif here in _ENDS_OF_FROM:
                 from_clause = False
@@ -238,9 +242,7 @@ class _Reader:
             )
             self.options(last + 1)
             return close + 1
-        live = len(parts) > 1 and parts[0].upper() == "LIVE" and self.tokens[first].token_type is not (
-            TokenType.IDENTIFIER
-        )
+        live = len(parts) > 1 and parts[0].upper() == "LIVE"
         if live:
             del parts[0]
             if len(parts) == 1 and parts[0].lower() in scope:
@@ -282,7 +284,7 @@ class _Reader:
 def inputs(
     query: str, *, parameters: Mapping[str, str] | None = None, file: Path | None = None, line: int = 1
 ) -> list[Input]:
-    """The tables and views that a query reads, in the order of the text, each name once as a table and once as a stream.
+    """The tables and views that a query reads, in the order of the text, each once as a table and once as a stream.
 
     Names that WITH gives and table functions are not among them; the table of `table_changes('name', …)` is.
 
@@ -313,9 +315,9 @@ def rewrite(
 ) -> str:
     """The query with each call of `functions` replaced by what `replace` gives, and without `LIVE.` prefixes.
 
-    A call's `STREAM` belongs to it: `STREAM read_files(…)` and `STREAM(read_files(…))` are replaced whole. A table's
-    option without a value, as in `STREAM t WITH (SKIPCHANGECOMMITS)`, gets the value that Spark asks for. All other text
-    stays as it is.
+    A call's `STREAM` belongs to it: `STREAM read_files(…)` and `STREAM(read_files(…))` are replaced whole.
+    A table's option without a value, as in `STREAM t WITH (SKIPCHANGECOMMITS)`, gets the value that Spark asks for.
+    All other text stays as it is.
 
     Raises:
         LakeflowError: as for `inputs`, or an argument of a call is not a constant.
@@ -332,10 +334,11 @@ def rewrite(
     in_tables = {start for start, _, _ in edits}
     for index in range(len(tokens) - 3):
         # LIVE.orders.amount: a column, by the name of its table.
-        qualified = word(tokens[index]) == "LIVE" and word(tokens[index + 1]) == word(tokens[index + 3]) == "."
-        if qualified and tokens[index + 2].text.lower() in live and tokens[index].start not in in_tables:
-            if index == 0 or word(tokens[index - 1]) != ".":
-                edits.append((tokens[index].start, tokens[index + 2].start, ""))
+        first, dot, table, second_dot = tokens[index : index + 4]
+        qualified = is_name(first) and first.text.upper() == "LIVE" and word(dot) == word(second_dot) == "."
+        nested = index > 0 and word(tokens[index - 1]) == "."
+        if qualified and not nested and table.text.lower() in live and first.start not in in_tables:
+            edits.append((first.start, table.start, ""))
     pieces: list[str] = []
     position = 0
     for start, end, text in sorted(edits):

@@ -301,7 +301,7 @@ class _Statement(Cursor):
         once = self.accept("ONCE")
         self.expect("INTO", after="INSERT")
         # ONCE is also a name: INSERT INTO once BY NAME …
-        if self.word() == "ONCE" and not self.word(1) == "BY" and self.word(1) not in QUERY_STARTS:
+        if self.word() == "ONCE" and self.word(1) != "BY" and self.word(1) not in QUERY_STARTS:
             once = self.accept("ONCE")
         target = self.qualified(self.name(after="INTO"))
         return self.insert(name, target, once, comment)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from sqlglot import Dialect
 from sqlglot.dialects.databricks import Databricks
@@ -21,20 +21,21 @@ _STRINGS = frozenset({TokenType.STRING, TokenType.RAW_STRING, TokenType.NATIONAL
 _CONFIGURATION_KEY = re.compile(r"\$\{([^}]*)\}")
 _NAME_PART = re.compile(r"`((?:[^`]|``)*)`|([^.`\s]+)")
 # Spark reads these as parts of a join or a set operation, not as names, in whatever mode it is.
-_STRICT_WORDS = frozenset(
-    "ANTI CROSS EXCEPT FULL INNER INTERSECT JOIN LATERAL LEFT MINUS NATURAL ON RIGHT SEMI UNION USING".split()
-)
+_STRICT_WORDS = frozenset({
+    "ANTI", "CROSS", "EXCEPT", "FULL", "INNER", "INTERSECT", "JOIN", "LATERAL", "LEFT", "MINUS", "NATURAL", "ON",
+    "RIGHT", "SEMI", "UNION", "USING",
+})  # fmt: skip
 
 
 class _Lexer(Databricks):
     """Databricks' tokens without keywords: in a pipeline's header nearly every word is also used as a name."""
 
     class Tokenizer(Databricks.Tokenizer):
-        KEYWORDS = {"=>": TokenType.FARROW, "||": TokenType.DPIPE, "|>": TokenType.PIPE_GT}
-        COMMANDS = set()
-        NUMERIC_LITERALS = {}
+        KEYWORDS: ClassVar = {"=>": TokenType.FARROW, "||": TokenType.DPIPE, "|>": TokenType.PIPE_GT}
+        COMMANDS: ClassVar = set()
+        NUMERIC_LITERALS: ClassVar = {}
         # Spark 4 reads a doubled quote as one quote.
-        STRING_ESCAPES = ["\\", "'", '"']
+        STRING_ESCAPES: ClassVar = ["\\", "'", '"']
 
 
 def _newlines(text: str) -> list[int]:
