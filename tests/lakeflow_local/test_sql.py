@@ -340,6 +340,14 @@ class TestAutoCdc:
         cdc = cdc_of(f"FROM {written}\nKEYS (k) SEQUENCE BY q")
         assert (cdc.source, cdc.source_query) == (source, query)
 
+    @pytest.mark.parametrize(
+        "expression",
+        ["a < 5", "a > 5", "a[0] < b[1]", "a IS DISTINCT FROM b", "extract(YEAR FROM a) = 1", "x.columns", "keys"],
+    )
+    def test_expressions_end_at_the_next_clause(self, expression):
+        cdc = cdc_of(f"FROM s KEYS (k) APPLY AS DELETE WHEN {expression} SEQUENCE BY {expression} COLUMNS (k)")
+        assert (cdc.apply_as_deletes, cdc.sequence_by, cdc.columns) == (expression, expression, ("k",))
+
     def test_a_condition_on_the_source_becomes_a_query(self):
         cdc = cdc_of("FROM STREAM(s) KEYS (k) WHERE a > 1 SEQUENCE BY q")
         assert (cdc.source, cdc.source_query) == (None, "SELECT * FROM STREAM s WHERE a > 1")
@@ -549,6 +557,10 @@ class TestInputs:
 
     def test_have_lines(self):
         assert inputs("SELECT *\nFROM a\nJOIN STREAM\nb", line=7) == [Input("a", False, 8), Input("b", True, 10)]
+
+    def test_queries_nested_too_deeply_are_refused(self):
+        with pytest.raises(LakeflowError, match="nested too deeply"):
+            inputs("SELECT " + "(" * 3000 + "1" + ")" * 3000)
 
     def test_a_live_name_that_with_hides_is_refused(self):
         with pytest.raises(LakeflowError, match=r"LIVE\.a is hidden by WITH a"):

@@ -31,17 +31,15 @@ class ChangeFeed:
         self.found.update(values)
 
     def at_clause(self) -> bool:
+        before = self.cursor.word(-1)
+        if before == "." or (before == "DISTINCT" and self.cursor.word() == "FROM"):
+            return False
         return any(self.cursor.at_words(*clause) for clause in _CDC_CLAUSES)
 
     def expression(self, after: str) -> str:
         """The text up to the next clause; its first word is never one, so that a column may have a clause's name."""
         low = self.cursor.index
-        first = [True]
-
-        def stop() -> bool:
-            return not first.pop() and self.at_clause() if first else self.at_clause()
-
-        text = self.cursor.skip_until(stop)
+        text = self.cursor.skip_until(lambda: self.cursor.index > low and self.at_clause())
         if not text:
             self.cursor.index = low
             self.cursor.fail(f"expected an expression after {after}; found {self.cursor.shown()}")
@@ -96,8 +94,7 @@ class ChangeFeed:
             close = cursor.pairs[cursor.index]
             cursor.index = close + 1
             if cursor.at_end() or self.at_clause():
-                line = cursor.source.line(cursor.tokens[low + 1].start)
-                self.source_line = line
+                self.source_line = cursor.source.line(cursor.tokens[low + 1].start)
                 self.put("FROM", source=None, source_query=cursor.text(low + 1, close))
                 return
         else:

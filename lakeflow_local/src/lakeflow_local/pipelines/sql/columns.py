@@ -114,7 +114,7 @@ def _references(cursor: Cursor, name: str | None, columns: tuple[str, ...]) -> F
 def _column_definition(cursor: Cursor, primary_keys: list[PrimaryKey], foreign_keys: list[ForeignKey]) -> Column:
     name = cursor.identifier(after="( or ,")
     low = cursor.index
-    cursor.skip_until(lambda: cursor.word() in _COLUMN_CLAUSES)
+    cursor.skip_until(lambda: cursor.word() in _COLUMN_CLAUSES, angles=True)
     column = Column(name, cursor.line_of(low, cursor.index) or None)
     while cursor.word() not in (",", ")"):
         constraint = None

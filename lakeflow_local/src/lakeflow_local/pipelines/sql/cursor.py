@@ -83,14 +83,21 @@ class Cursor:
             pieces.append(self.text(index, index + 1))
         return "".join(pieces)
 
-    def skip_until(self, stop: Callable[[], bool]) -> str:
-        """Skips whole parentheses and brackets until `stop`, and gives the text that was skipped."""
+    def skip_until(self, stop: Callable[[], bool], *, angles: bool = False) -> str:
+        """Skips whole parentheses and brackets until `stop`, and gives the text that was skipped.
+
+        Args:
+            angles: `<` opens and `>` closes a bracket too, as in types.
+        """
         low, depth = self.index, 0
         while not self.at_end() and (depth or not stop()):
             here = self.word()
             if here == "(":
                 self.index = self.pairs[self.index]
-            depth += (here in ("<", "[")) - (here in (">", "]") and depth > 0)
+            elif here == "[" or (angles and here == "<"):
+                depth += 1
+            elif depth and (here == "]" or (angles and here == ">")):
+                depth -= 1
             self.index += 1
         return self.text(low, self.index)
 

@@ -98,7 +98,10 @@ class _Reader:
     def __post_init__(self) -> None:
         self.tokens: list[Token] = self.source.tokens
         self.pairs = parentheses(self.source)
-        self.query(0, len(self.tokens), frozenset())
+        try:
+            self.query(0, len(self.tokens), frozenset())
+        except RecursionError:
+            self.source.fail("this query is nested too deeply to be read", 0)
 
     def word(self, index: int) -> str:
         return word(self.tokens[index]) if 0 <= index < len(self.tokens) else ""

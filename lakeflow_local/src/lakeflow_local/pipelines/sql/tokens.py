@@ -89,6 +89,8 @@ class Source:
 
     def substitute(self, value: Callable[[str], str]) -> Source:
         """Replaces each `${key}` outside comments with `value(key)`, which raises KeyError for a key it has not."""
+        if "${" not in self.text:
+            return self
         starts = [token.start for token in self.tokens]
         pieces: list[str] = []
         breaks: list[int] = []
