@@ -476,6 +476,7 @@ REFUSED = [
     ("CREATE LIVE TABLE t COMMENT 'a' COMMENT 'b' AS SELECT 1", "COMMENT is given twice"),
     ("CREATE LIVE TABLE t COMMENT x AS SELECT 1", "expected a string after COMMENT; found x"),
     ("CREATE LIVE TABLE a.b.c.d AS SELECT 1", "has more than three parts"),
+    ("CREATE LIVE TABLE my-catalog.a.b AS SELECT 1", "a name with - in it needs back quotes: `my-…`"),
     ("CREATE TABLE t (a INT)", "CREATE TABLE is not a statement of a pipeline"),
     ("CREATE OR REPLACE FUNCTION f() RETURN 1", "CREATE FUNCTION is not a statement of a pipeline"),
     ("CREATE SCHEMA s", "CREATE SCHEMA is not a statement of a pipeline"),

@@ -133,6 +133,8 @@ class Cursor:
             return written(parts)
         parts = self.parts(after)
         live = len(parts) > 1 and parts[0].upper() == "LIVE"
+        if self.word() == "-":
+            self.fail(f"a name with - in it needs back quotes: `{parts[-1]}-…`")
         if len(parts) - live > 3:
             self.index -= 1
             self.fail(f"{written(parts)} has more than three parts")
