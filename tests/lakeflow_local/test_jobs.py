@@ -150,13 +150,13 @@ def test_a_task_that_takes_too_long_is_stopped(spark: SparkSession, bundle: Make
     slow = (
         "from pyspark.sql import SparkSession, functions as F\n"
         "import time\n"
-        "wait = F.udf(lambda x: time.sleep(30) or x, 'long')\n"
+        "wait = F.udf(lambda x: time.sleep(60) or x, 'long')\n"
         "SparkSession.getActiveSession().range(1).select(wait('id')).collect()"
     )
     made = bundle(python(tmp_path, "slow", slow, timeout_seconds=2, max_retries=3))
     begin = time.monotonic()
     run = jobs.run(spark, made, "work", progress=lambda _: None, home=home)
-    assert time.monotonic() - begin < 15
+    assert time.monotonic() - begin < 40
     assert run.task("slow").state == "TIMEDOUT"
     assert run.task("slow").attempts == 1
     assert run.task("slow").error == "it took longer than the 2 s that it has"
@@ -297,6 +297,25 @@ def test_sql_tasks_bind_parameters_and_hand_on_their_rows(
     assert "\n" not in (run.task("bad").error or "")
     assert run.task("absent").error == f"{tmp_path / 'absent.sql'}: there is no such file"
     assert "a;b" not in next((home.jobs / "work" / "runs").glob("*.json")).read_text()
+
+
+def test_task_values_go_from_task_to_task(spark: SparkSession, bundle: Make, home: Home, tmp_path: Path) -> None:
+    count = "from pyspark.dbutils import DBUtils\nDBUtils(spark).jobs.taskValues.set('rows', spark.range(3).count())"
+    read = "assert dbutils.jobs.taskValues.get('count', 'rows') == 3"
+    made = bundle(
+        python(tmp_path, "count", count),
+        python(tmp_path, "read", read, depends_on=after("count")),
+        condition("any", "{{tasks.count.values.rows}}", "GREATER_THAN", "0") | {"depends_on": after("count")},
+        python(tmp_path, "absent", "dbutils.jobs.taskValues.get('count', 'bytes')", depends_on=after("count")),
+        python(tmp_path, "big", "dbutils.jobs.taskValues.set('x', 'x' * 50_000)"),
+        python(tmp_path, "secret", "dbutils.secrets.get('scope', 'key')"),
+    )
+    run = jobs.run(spark, made, "work", progress=lambda _: None, home=home)
+    assert (states(run)["read"], run.task("any").values) == ("SUCCESS", {"outcome": "true"})
+    assert "the task count has set no value bytes" in (run.task("absent").error or "")
+    assert "has 50002 bytes; at most 49152" in (run.task("big").error or "")
+    assert "dbutils.secrets is not supported on this machine" in (run.task("secret").error or "")
+    assert "pyspark.dbutils" not in sys.modules
 
 
 def test_schemas_of_the_bundle_are_made_first(spark: SparkSession, home: Home, tmp_path: Path) -> None:

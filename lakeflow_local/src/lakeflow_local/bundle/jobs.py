@@ -228,6 +228,7 @@ class _Execution:
             home=self._home,
             job_parameters=self._parameters,
             full_refresh=self._full_refresh,
+            earlier=self._outputs,
             progress=lambda line: self._progress(f"  {line}"),
             run_job=self._run_job,
         )
@@ -237,10 +238,9 @@ class _Execution:
         limit = min((value for value in limits if value is not None), default=None)
         try:
             filled = self._fill(entry, task)
-            with tasks.environment(self._environment), _time_limit(limit):
+            with tasks.environment(self._environment), _time_limit(limit, self._stop_spark):
                 values = tasks.run(context, filled)
         except _TimedOut:
-            self._stop_spark()
             task.state, task.error = "TIMEDOUT", f"it took longer than the {limit:g} s that it has"
         except Exception as error:
             task.state, task.error = "FAILED", str(_as_fault(error, self._bundle.root))
@@ -250,7 +250,8 @@ class _Execution:
             task.values = {key: value for key, value in values.items() if key != "output"}
 
     def _stop_spark(self) -> None:
-        # An interrupted call leaves its answer in the connection, where the next call would take it for its own.
+        # The interrupted call leaves its answer in the connection, where the next call would wait for it and take
+        # it for its own; the next call may be in the clean-up of the code that is interrupted.
         connection = self._spark.sparkContext._gateway._gateway_client.get_thread_connection()
         if connection is not None:
             connection.close()
@@ -416,13 +417,14 @@ def _verdict(entry: Value, run: JobRun, outputs: Mapping[str, Mapping[str, Any]]
 
 
 @contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Interrupts what runs in the main thread, wherever it waits, after `seconds`."""
+def _time_limit(seconds: float | None, stop: Callable[[], None]) -> Iterator[None]:
+    """After `seconds`, calls `stop` and interrupts what runs in the main thread, wherever it waits."""
     if seconds is None:
         yield
         return
 
     def expired(*_: object) -> None:
+        stop()
         raise _TimedOut
 
     before = signal.signal(signal.SIGALRM, expired)

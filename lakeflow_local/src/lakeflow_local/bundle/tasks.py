@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from lakeflow_local.bundle import pipelines, sql_files
+from lakeflow_local.bundle import dbutils, pipelines, sql_files
 from lakeflow_local.bundle.load import Bundle, Resource, path_of
 from lakeflow_local.bundle.tree import Value
 from lakeflow_local.errors import LakeflowError, UnsupportedError
@@ -41,6 +41,7 @@ class Context:
     Attributes:
         job_parameters: those of the job; they win over a task's own parameter of the same name.
         full_refresh: a pipeline task starts anew, whatever its definition says.
+        earlier: what the tasks before left, by task key.
         progress: takes one line of text.
         run_job: runs another job of the bundle by its resource.
     """
@@ -50,6 +51,7 @@ class Context:
     home: Home
     job_parameters: Mapping[str, str]
     full_refresh: bool
+    earlier: Mapping[str, Mapping[str, Any]]
     progress: Callable[[str], None]
     run_job: Callable[[Resource, Mapping[str, str]], JobRun]
 
@@ -78,7 +80,7 @@ def run(context: Context, task: Value) -> dict[str, Any]:
     runner = _RUNNERS.get(kind)
     if runner is None:
         raise _unsupported(task[kind], f"a {kind} does not run on this machine")
-    return runner(context, task[kind]) or {}
+    return runner(context, task[kind])
 
 
 def _unsupported(value: Value, message: str) -> UnsupportedError:
@@ -89,7 +91,7 @@ def _parameters(context: Context, value: Value, key: str) -> dict[str, str]:
     return {name: str(item) for name, item in {**value.plain(key, default={}), **context.job_parameters}.items()}
 
 
-def _python_wheel(context: Context, value: Value) -> None:
+def _python_wheel(context: Context, value: Value) -> dict[str, Any]:
     package, name = str(value.plain("package_name")), str(value.plain("entry_point"))
     entry_point = find_entry_point(package, name)
     if entry_point is None:
@@ -101,12 +103,14 @@ def _python_wheel(context: Context, value: Value) -> None:
         arguments = [f"--{key}={item}" for key, item in _parameters(context, value, "named_parameters").items()]
     else:
         arguments = [str(item) for item in value.plain("parameters", default=[])]
-    with _arguments([name, *arguments]), _exit_is_failure(name):
+    left: dict[str, Any] = {}
+    with _arguments([name, *arguments]), _exit_is_failure(name), dbutils.installed(context.earlier, left):
         returned = entry_point.load()()
     if isinstance(returned, int) and returned:
         raise LakeflowError(
             f"{name} returned {returned}, which a workspace ignores; let it raise an exception or call sys.exit"
         )
+    return left
 
 
 def find_entry_point(package: str, name: str) -> metadata.EntryPoint | None:
@@ -117,19 +121,26 @@ def find_entry_point(package: str, name: str) -> metadata.EntryPoint | None:
         return None
 
 
-def _spark_python(context: Context, value: Value) -> None:
+def _spark_python(context: Context, value: Value) -> dict[str, Any]:
     if value.plain("source") == "GIT":
         raise _unsupported(value, "`source: GIT` is not supported on this machine; use the bundle's own files")
     file = path_of(value["python_file"])
     if not file.is_file():
         raise value["python_file"].error(f"there is no file {value['python_file'].data}")
     arguments = [str(item) for item in value.plain("parameters", default=[])]
+    left: dict[str, Any] = {}
     sys.path.insert(0, str(file.parent))
     try:
-        with _arguments([str(file), *arguments]), _exit_is_failure(file.name):
-            runpy.run_path(str(file), run_name="__main__")
+        with (
+            _arguments([str(file), *arguments]),
+            _exit_is_failure(file.name),
+            dbutils.installed(context.earlier, left) as utils,
+        ):
+            # A workspace gives a file these two names as well.
+            runpy.run_path(str(file), {"spark": context.spark, "dbutils": utils}, run_name="__main__")
     finally:
         sys.path.remove(str(file.parent))
+    return left
 
 
 def _pipeline(context: Context, value: Value) -> dict[str, Any]:
@@ -211,7 +222,7 @@ def _run_job(context: Context, value: Value) -> dict[str, Any]:
     return {"run_id": run.run_id}
 
 
-_RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any] | None]] = {
+_RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any]]] = {
     "python_wheel_task": _python_wheel,
     "spark_python_task": _spark_python,
     "pipeline_task": _pipeline,
