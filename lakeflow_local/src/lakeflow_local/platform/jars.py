@@ -12,6 +12,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import canonicalize
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.files import locked, replace
@@ -35,8 +36,8 @@ def configurations() -> tuple[str, ...]:
 
 def present(home: Home) -> bool:
     """Whether everything that `ivy.xml` names today is there."""
-    stamp = home.jars / "stamp"
-    return stamp.is_file() and stamp.read_text() == _stamp()
+    kept = home.jars / "stamp"
+    return kept.is_file() and kept.read_text() == stamp()
 
 
 def folder(home: Home, configuration: str) -> Path:
@@ -87,7 +88,7 @@ def download(home: Home, java: Java) -> None:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(partial / "cache")
-        replace(partial / "stamp", _stamp())
+        replace(partial / "stamp", stamp())
         shutil.rmtree(home.jars, ignore_errors=True)
         partial.rename(home.jars)
 
@@ -137,5 +138,6 @@ def _failure(log: str) -> LakeflowError:
     return LakeflowError(f"a jar could not be downloaded ({'; '.join(problems[:2])}): run make setup again")
 
 
-def _stamp() -> str:
-    return sha256(IVY.read_bytes() + SETTINGS.read_bytes()).hexdigest()
+def stamp() -> str:
+    """A text that changes when what `ivy.xml` names does; its comments and layout do not matter."""
+    return sha256(canonicalize(from_file=IVY, strip_text=True).encode()).hexdigest()
