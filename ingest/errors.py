@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 
 T = TypeVar("T")
 log = logging.getLogger("ingest")
@@ -106,10 +106,11 @@ def explained(error: Exception, *, source: object = "the source", landing: str =
     for pattern, kind, message in _EXPLANATIONS:
         if re.search(pattern, text):
             return kind(message.format(source=source, landing=landing))
+    if isinstance(error, AnalysisException) and error.getCondition():
+        return IngestError(f"Spark refused: {text.splitlines()[0]}")
+    # Messages of what fails at run time may quote a value, so that only the class of the cause is told.
     if isinstance(error, PySparkException) and error.getCondition():
-        first = text.splitlines()[0]
-        return IngestError(f"Spark refused: {first}")
+        return IngestError(f"Spark failed with {error.getCondition()}; run again with --traceback to see where")
     causes = _CAUSE.findall(text)
-    # A message of the database may quote a value, so that only the class of an unknown cause is told.
     kind = causes[-1][0] if causes else f"{type(error).__module__}.{type(error).__qualname__}"
     return IngestError(f"unexpected {kind}; run again with --traceback to see where it comes from")

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 from mysql.connector.abstracts import MySQLConnectionAbstract
-from pyspark.sql import DataFrame, SparkSession, functions as F, types as T
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ingest.errors import IngestError
 from ingest.source import Source
@@ -34,18 +36,21 @@ def check(connection: MySQLConnectionAbstract, source: Source, table: Table, *, 
         present = {name.lower() for (name,) in cursor.fetchall()}
     if not present:
         raise IngestError(
-            f"{source} has no table {table.name!r} that the user {source.user!r} may read; load it, grant SELECT on it, "
-            f"or correct the database in {source.reference}"
+            f"{source} has no table {table.name!r} that the user {source.user!r} may read; load it, grant SELECT "
+            f"on it, or correct the database in {source.reference}"
         )
     missing = [name for name in table.names if name.lower() not in present]
     if missing == [table.cursor] and not cursor_needed:
         return Table(table.name, table.key, table.columns, cursor=None)
     if missing == [table.cursor]:
         raise IngestError(
-            f"{source}: table {table.name!r} has no column {table.cursor!r}; add it, or use --mode snapshot, which needs none"
+            f"{source}: table {table.name!r} has no column {table.cursor!r}; add it, or use "
+            "--mode snapshot, which needs none"
         )
     if missing:
-        raise IngestError(f"{source}: table {table.name!r} lacks {', '.join(missing)}; add what is missing to the table")
+        raise IngestError(
+            f"{source}: table {table.name!r} lacks {', '.join(missing)}; add what is missing to the table"
+        )
     return table
 
 
@@ -101,7 +106,7 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
         try:
             for batch in batches:
                 found: list[tuple] = []
-                events = list(zip(*(batch.column(name).to_pylist() for name in (table.key, "gone"))))
+                events = list(zip(*(batch.column(name).to_pylist() for name in (table.key, "gone")), strict=True))
                 wanted = [key for key, gone in events if not gone]
                 for start in range(0, len(wanted), _KEYS_PER_QUERY):
                     some = wanted[start : start + _KEYS_PER_QUERY]
@@ -109,7 +114,7 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
                     with source.readable_errors(), connection.cursor() as cursor:
                         cursor.execute(f"{select} ({', '.join(['%s'] * len(some))})", some)
                         found += [(*row, False) for row in cursor.fetchall()]
-                made = [dict(zip(arrow.names, row)) for row in found]
+                made = [dict(zip(arrow.names, row, strict=True)) for row in found]
                 made += [{table.key: key, "gone": True} for key, gone in events if gone]
                 yield pa.RecordBatch.from_pylist(made, arrow)
         finally:

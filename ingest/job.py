@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, Observation, SparkSession, functions as F
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
 
 from ingest import extract, landing
 from ingest.errors import IngestError, explained, retry
@@ -115,8 +116,8 @@ class _Attempt:
             if mark and high <= mark:
                 if not incremental:
                     raise IngestError(
-                        f"the last run reached {mark}, which the clock of {self.source} less --lag-seconds has not passed; "
-                        "wait that long, or correct the clock"
+                        f"the last run reached {mark}, which the clock of {self.source} less --lag-seconds has not "
+                        "passed; wait that long, or correct the clock"
                     )
                 self.run.low = self.run.high = mark
                 self.run.rows_source = 0
@@ -130,7 +131,7 @@ class _Attempt:
                 self._reconcile(connection, path)
 
     def _lock(self, connection: MySQLConnectionAbstract) -> None:
-        """Keeps a second run of the same table into the same landing zone out; the server frees it with the connection."""
+        """Keeps out a second run of the table into the same landing zone; the lock ends with the connection."""
         purpose = f"{self.settings.landing_url}\n{self.run_log.name}\n{self.run.source_table}"
         with self.source.readable_errors(), connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", (f"ingest-{hashlib.md5(purpose.encode()).hexdigest()}",))
@@ -198,7 +199,7 @@ class _Attempt:
             raise
 
     def _reconcile(self, connection: MySQLConnectionAbstract, path: str) -> None:
-        """Lands the rows that silver does not have as they are, and a delete for each that it has and the source lacks."""
+        """Lands the rows that silver lacks or has otherwise, and a delete for each that the source lacks."""
         held = self._held()
         if held is None:
             return self._rows(connection, Window(), path)
@@ -234,9 +235,7 @@ class _Attempt:
         quarantine = self._table(f"{self.table.name}_quarantine")
         if quarantine is not None:
             held = held.unionByName(quarantine.select(self.table.key, HASH, F.lit(False).alias("current")))
-        return held.groupBy(self.table.key).agg(
-            F.collect_set(HASH).alias("hashes"), F.max("current").alias("current")
-        )
+        return held.groupBy(self.table.key).agg(F.collect_set(HASH).alias("hashes"), F.max("current").alias("current"))
 
     def _table(self, name: str) -> DataFrame | None:
         try:
@@ -295,10 +294,15 @@ class _Attempt:
         fewest, most = sorted((expected.rows, after.rows))
         if after == expected or not fewest <= read.rows <= most:
             raise self._mismatch(f"MySQL counts {expected.rows} rows and Spark read {read.rows}")
-        log.info("the source changed during the read: %d rows before, %d read, %d after", expected.rows, read.rows, after.rows)
+        log.info(
+            "the source changed during the read: %d rows before, %d read, %d after",
+            expected.rows,
+            read.rows,
+            after.rows,
+        )
 
     def _mismatch(self, what: str) -> IngestError:
         return IngestError(
-            f"the check of {self.run.source_table} failed: {what}, or their checksums differ; nothing counts as landed; "
-            "run again, and if it fails again compare the column types with the table's declaration"
+            f"the check of {self.run.source_table} failed: {what}, or their checksums differ; nothing counts as "
+            "landed; run again, and if it fails again compare the column types with the table's declaration"
         )

@@ -1,11 +1,12 @@
-"""The landing zone: Parquet in object storage, a folder for each window. Why so: docs/decisions/0002-landing-paths.md."""
+"""The landing zone: Parquet in object storage, a folder for each window (docs/decisions/0002-landing-paths.md)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import DataFrame, SparkSession, functions as F
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 
 @dataclass(frozen=True)

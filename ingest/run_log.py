@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession, functions as F, types as T
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ingest.errors import IngestError
 
@@ -60,8 +62,8 @@ class Run:
     def __str__(self) -> str:
         window = f"({self.low or 'beginning'}, {self.high}]" if self.high else "no window"
         return (
-            f"{self.source_table} {self.mode} {self.status}: {self.rows_landed} rows landed ({self.rows_deleted} deletes), "
-            f"{self.rows_source if self.rows_source is not None else 'unknown'} in the source's window {window}, "
+            f"{self.source_table} {self.mode} {self.status}: {self.rows_landed} rows landed, {self.rows_deleted} of them "
+            f"deletes, {self.rows_source} in the source's window {window}, "
             f"{self.files} files, {self.bytes} bytes, {self.seconds:.1f} s, run {self.run_id}"
         )
 
@@ -88,13 +90,19 @@ class RunLog:
         self._table = f"{self._schema}.`ingest_runs`"
 
     def successes(self, source_table: str) -> list[Success]:
-        """The last thousand, newest first; none where there is no log yet."""
+        """The last thousand, newest first; none where there is no log yet.
+
+        Raises:
+            IngestError: the schema does not exist.
+        """
         try:
             log = self._spark.table(self._table)
         except AnalysisException as error:
-            if error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND":
-                return []
-            raise
+            if error.getCondition() != "TABLE_OR_VIEW_NOT_FOUND":
+                raise
+            if not self._spark.catalog.databaseExists(self._schema):
+                raise IngestError(f"the schema of {self.name} does not exist; deploy the bundle or create it") from None
+            return []
         found = (
             log.where((F.col("source_table") == source_table) & (F.col("status") == "succeeded"))
             .select(F.unix_micros("high").alias("high"), "path")
@@ -105,22 +113,11 @@ class RunLog:
         return [Success(_moment(row["high"]), row["path"]) for row in found]
 
     def append(self, run: Run) -> None:
-        """Adds the row, in one commit.
-
-        Raises:
-            IngestError: the schema does not exist.
-        """
+        """Adds the row, in one commit."""
         values = asdict(run)
         row = self._spark.createDataFrame([tuple(values[f.name] for f in SCHEMA)], SCHEMA)
-        try:
-            row.write.format("delta").mode("append").saveAsTable(self._table)
-        except AnalysisException as error:
-            if error.getCondition() in ("SCHEMA_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION"):
-                raise IngestError(f"the schema of {self.name} does not exist; deploy the bundle or create it") from None
-            raise
+        row.write.format("delta").mode("append").saveAsTable(self._table)
 
 
 def _moment(micros: int) -> datetime:
     return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
-
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -89,7 +89,9 @@ class Source:
         ssl_ca = query.pop("ssl_ca", None)
         ssl_mode = query.pop("ssl_mode", "VERIFY_IDENTITY" if ssl_ca else "REQUIRED").upper()
         if query:
-            raise IngestError(f"{reference} has the unknown setting {sorted(query)[0]!r}; known are ssl_mode and ssl_ca")
+            raise IngestError(
+                f"{reference} has the unknown setting {sorted(query)[0]!r}; known are ssl_mode and ssl_ca"
+            )
         if ssl_mode not in SSL_MODES:
             raise IngestError(f"{reference} has an unknown ssl_mode; use one of {', '.join(SSL_MODES)}")
         if ssl_ca and not Path(ssl_ca).is_file():
@@ -261,5 +263,6 @@ def _secret(scope: str, key: str) -> str:
         return dbutils.secrets.get(scope=scope, key=key)
     except Exception:
         raise IngestError(
-            f"the Databricks secret {scope}/{key} cannot be read; it needs a workspace, the scope, the key and READ on it"
+            f"the Databricks secret {scope}/{key} cannot be read; it needs a workspace, that scope and key, "
+            "and READ on it"
         ) from None

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from pyspark.sql import Column, functions as F, types as T
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 HASH = "_row_hash"
 # Neither occurs in text that people write: the unit separator between columns, the record separator for NULL.

@@ -19,7 +19,7 @@ class Defect:
 
     name: str
     column: str
-    value: str | date | None | Callable[[str], str]
+    value: str | date | Callable[[str], str] | None
 
     def spoil(self, good: str | date) -> str | date | None:
         return self.value(good) if callable(self.value) else self.value

@@ -59,14 +59,17 @@ def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Load
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="members-generate", description="Makes members with Faker and loads them into MySQL; a repeat changes nothing."
+        prog="members-generate",
+        description="Makes members with Faker and loads them into MySQL; a repeat changes nothing.",
     )
     cli.add_common(parser, DEFAULT_REFERENCE)
     parser.add_argument("--rows", type=cli.at_least(1), default=10_000, help="members of the first round (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another one gives other members (%(default)s)")
     parser.add_argument("--as-of", type=date.fromisoformat, required=True, help="last registration date, YYYY-MM-DD")
     parser.add_argument("--round", type=int, choices=(1, 2), default=1, help="2: the changes that follow round 1")
-    parser.add_argument("--changed", type=cli.at_least(0), default=500, help="round 2: members that change (%(default)s)")
+    parser.add_argument(
+        "--changed", type=cli.at_least(0), default=500, help="round 2: members that change (%(default)s)"
+    )
     parser.add_argument("--added", type=cli.at_least(0), default=200, help="round 2: members that join (%(default)s)")
     parser.add_argument("--deleted", type=cli.at_least(0), default=50, help="round 2: members that leave (%(default)s)")
     return parser.parse_args(argv)

@@ -17,7 +17,8 @@ from functools import cache
 
 import pyarrow as pa
 from faker import Faker
-from pyspark.sql import DataFrame, SparkSession, types as T
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
 
 from ingest.members.defects import DEFECTS
 from ingest.members.table import MEMBERS
@@ -54,9 +55,7 @@ COUNTRIES = (
     Country("Poland", "pl_PL", "+48 5## ### ###"),
 )
 
-_ARROW = pa.schema(
-    [(name, pa.date32() if kind == "DATE" else pa.string()) for name, kind in MEMBERS.columns.items()]
-)
+_ARROW = pa.schema([(name, pa.date32() if kind == "DATE" else pa.string()) for name, kind in MEMBERS.columns.items()])
 
 
 def members(spark: SparkSession, rows: int, *, seed: int, as_of: date, partitions: int | None = None) -> DataFrame:
@@ -116,7 +115,10 @@ def changes(
 
     def make(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            made = [_event(seed, kind, number, as_of, rows + added) for kind, number in zip(*batch.to_pydict().values())]
+            made = [
+                _event(seed, kind, number, as_of, rows + added)
+                for kind, number in zip(*batch.to_pydict().values(), strict=True)
+            ]
             yield pa.RecordBatch.from_pylist(made, _ARROW.append(pa.field(_OPERATION, pa.string())))
 
     planned = spark.createDataFrame(pa.table({"kind": [k for k, _ in plan], "number": [n for _, n in plan]}))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from dataclasses import dataclass
 
-from pyspark.errors import PySparkException
+from mysql.connector.abstracts import MySQLConnectionAbstract, MySQLCursorAbstract
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from ingest.errors import explained
 from ingest.members.table import DDL, MEMBERS
 from ingest.source import Source
-
-log = logging.getLogger("ingest")
 
 
 @dataclass(frozen=True)
@@ -39,19 +37,18 @@ def load(frame: DataFrame, source: Source) -> Loaded:
         IngestError: the database cannot be reached or refuses; it is then as it was before.
     """
     staging = f"members_staging_{uuid.uuid4().hex[:12]}"
-    names = [*MEMBERS.columns]
-    listed = ", ".join(names)
-    with_op = "_op" in frame.columns
+    if "_op" not in frame.columns:
+        frame = frame.withColumn("_op", F.lit("U"))
     connection = source.connect()
     try:
         with source.readable_errors(), connection.cursor() as cursor:
             cursor.execute(DDL)
-            op = ", 'U' AS _op" if with_op else ""
-            cursor.execute(f"CREATE TABLE {staging} AS SELECT {listed}{op} FROM members LIMIT 0")
+            columns = ", ".join(MEMBERS.columns)
+            cursor.execute(f"CREATE TABLE {staging} AS SELECT {columns}, 'U' AS _op FROM members LIMIT 0")
         try:
             _stage(frame, source, staging)
             with source.readable_errors(), connection.cursor() as cursor:
-                return _merge(connection, cursor, staging, names, with_op)
+                return _merge(connection, cursor, staging)
         finally:
             with source.readable_errors(), connection.cursor() as cursor:
                 connection.rollback()
@@ -65,33 +62,26 @@ def _stage(frame: DataFrame, source: Source, staging: str) -> None:
     try:
         frame.write.format("jdbc").options(**options).mode("append").save()
     except Exception as error:
-        if not isinstance(error, PySparkException) and "Py4J" not in type(error).__name__:
-            raise
-        raise explained(error, source=source) from None
+        raise explained(error, source=source) from error
 
 
-def _merge(connection, cursor, staging: str, names: list[str], with_op: bool) -> Loaded:
+def _merge(connection: MySQLConnectionAbstract, cursor: MySQLCursorAbstract, staging: str) -> Loaded:
+    def number(query: str) -> int:
+        cursor.execute(query)
+        return cursor.fetchone()[0]
+
+    names = [*MEMBERS.columns]
+    joined = f"members m JOIN {staging} s ON s.member_id = m.member_id"
     same = " AND ".join(f"m.{name} <=> s.{name}" for name in names)
-    upserts = "WHERE s._op = 'U'" if with_op else ""
-    assignments = ", ".join(f"{name} = s.{name}" for name in names[1:])
+    updated = number(f"SELECT COUNT(DISTINCT m.member_id) FROM {joined} WHERE s._op = 'U' AND NOT ({same})")
+    before = number("SELECT COUNT(*) FROM members")
     cursor.execute(
-        f"SELECT COUNT(DISTINCT m.member_id) FROM members m JOIN {staging} s ON s.member_id = m.member_id "
-        f"{upserts or 'WHERE TRUE'} AND NOT ({same})"
+        f"INSERT INTO members ({', '.join(names)}) SELECT {', '.join(f's.{name}' for name in names)} "
+        f"FROM {staging} s WHERE s._op = 'U' "
+        f"ON DUPLICATE KEY UPDATE {', '.join(f'{name} = s.{name}' for name in names[1:])}"
     )
-    (updated,) = cursor.fetchone()
-    cursor.execute("SELECT COUNT(*) FROM members")
-    (before,) = cursor.fetchone()
-    cursor.execute(
-        f"INSERT INTO members ({', '.join(names)}) SELECT {', '.join(f's.{n}' for n in names)} FROM {staging} s {upserts} "
-        f"ON DUPLICATE KEY UPDATE {assignments}"
-    )
-    deleted = 0
-    cursor.execute("SELECT COUNT(*) FROM members")
-    (after,) = cursor.fetchone()
-    if with_op:
-        cursor.execute(
-            f"DELETE m FROM members m JOIN {staging} s ON s.member_id = m.member_id WHERE s._op = 'D'"
-        )
-        deleted = cursor.rowcount
+    after = number("SELECT COUNT(*) FROM members")
+    cursor.execute(f"DELETE m FROM {joined} WHERE s._op = 'D'")
+    deleted = cursor.rowcount
     connection.commit()
     return Loaded(inserted=after - before, updated=updated, deleted=deleted, total=after - deleted)

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from ingest.members import generator, job
 from ingest.members.load import Loaded, load
-from ingest.members.table import DDL
+from ingest.members.table import DDL, MEMBERS
 from ingest.run_log import Run
 from ingest.source import Source
 
@@ -68,12 +68,10 @@ class Lake:
     def current(self) -> set[tuple]:
         """What landing says the members are: of each the last event, without those deleted."""
         last = self.landed().groupBy("member_id").agg(F.max_by(F.struct("_op", "_row_hash"), "_changed_at").alias("l"))
-        return {(r["member_id"], r["h"]) for r in last.where("l._op = 'U'").select("member_id", F.col("l._row_hash").alias("h")).collect()}
+        return {tuple(r) for r in last.where("l._op = 'U'").select("member_id", "l._row_hash").collect()}
 
     def truth(self) -> set[tuple]:
         """The members of MySQL with their hashes."""
-        from ingest.members.table import MEMBERS
-
         return set(self.sql(f"SELECT member_id, {MEMBERS.mysql_hash()} FROM members"))
 
     def refresh(self) -> None:

@@ -35,7 +35,8 @@ def test_every_defect_stands_in_the_table_as_it_was_made(lake):
     lake.load(1)
     lake.change(1, changed=0, added=0, deleted=0)
     expected = {
-        tuple(row[:9]) for row in generator.changes(lake.spark, 1, seed=1, as_of=AS_OF, changed=0, added=0, deleted=0).collect()
+        tuple(row[:9])
+        for row in generator.changes(lake.spark, 1, seed=1, as_of=AS_OF, changed=0, added=0, deleted=0).collect()
     }
     keys = ", ".join(f"'{row[0]}'" for row in expected)
     stored = set(lake.sql(f"SELECT {COLUMNS} FROM members WHERE member_id IN ({keys})"))
