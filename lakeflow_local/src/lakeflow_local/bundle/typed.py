@@ -90,7 +90,7 @@ def _check(value: Value, expected: Any, where: str, faults: list[LakeflowError])
             value.error(f"{where} must be a single value, not a {'mapping' if isinstance(data, dict) else 'list'}")
         )
     elif isinstance(expected, type) and issubclass(expected, Enum):
-        words = [str(member.value) for member in expected]
+        words = [str(word.value) for word in expected]
         if str(data) not in words:
             faults.append(value.error(f"{where} is one of {', '.join(words)}, not {data}"))
     elif expected in _SCALARS and not _fits(data, expected):
