@@ -143,7 +143,7 @@ def test_a_pipeline_becomes_a_spec(root: Path, tmp_path: Path) -> None:
     found = spec(bundle, bundle.find("orders", "pipelines"), Home(root, tmp_path / "home"))
     assert found.sources == (root / "src/a.sql", root / "src/t/b.py")
     assert found.event_log == "spark_catalog.ops.log"
-    assert found.configuration == {"url": "s3://orders/in/x", "keep": "$${not.this}", "on": "on"}
+    assert found.configuration == {"url": "s3://orders/in/x", "keep": "${not.this}", "on": "on"}
     assert found.id == read(root).find("orders", "pipelines").id != read(root, "prod").find("orders", "pipelines").id
 
 

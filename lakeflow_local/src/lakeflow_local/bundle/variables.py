@@ -168,7 +168,7 @@ class Resolver:
                 raise value.error(f"{match[0]} is a list or a mapping and cannot stand inside a text")
             return str(found).lower() if isinstance(found, bool) else "" if found is None else str(found)
 
-        return Value(_REFERENCE.sub(replacement, text), value.place)
+        return Value(_REFERENCE.sub(replacement, text).replace("$${", "${"), value.place)
 
     def _lookup(self, path: str, place: Value) -> Value:
         if path.startswith("var."):
