@@ -9,7 +9,7 @@ setup: ## make .venv and .lakehouse; the other targets do it when it is wanted
 	@.venv/bin/lakeflow-local setup
 
 demo: setup ## run the whole system once: MySQL, S3, bronze, silver, gold, answers
-	@.venv/bin/python -m demo
+	@.venv/bin/python -m demo $(DEMO)
 
 test: setup ## run every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile

@@ -88,8 +88,11 @@ class Lakehouse:
             self.demo.say(str(generate.run(made, self.spark)))
         self.ingest("ingest", "Job members_ingest: MySQL to S3", "incremental")
         self.refresh("refresh", "Files arrived: job members_refresh updates the pipeline members")
-        with self.demo.step("changes", "Second round in MySQL: 500 change, 200 join, 50 leave, 37 are defective"):
-            self.demo.say(str(generate.run([*made, "--round", "2"], self.spark)))
+        changed, added, deleted = rows // 20, rows // 50, rows // 200
+        title = f"Second round in MySQL: {changed} change, {added} join, {deleted} leave, and every known defect is planted"
+        with self.demo.step("changes", title):
+            counts = ["--changed", str(changed), "--added", str(added), "--deleted", str(deleted)]
+            self.demo.say(str(generate.run([*made, "--round", "2", *counts], self.spark)))
         self.ingest("ingest_again", "Job members_ingest, comparing all keys to find the deletes", "reconcile")
         self.refresh("refresh_again", "Files arrived: job members_refresh")
 

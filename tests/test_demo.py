@@ -1,0 +1,148 @@
+"""`make demo` as a user runs it, then the README's other commands; and a demo that is killed and repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import OF_SETUP
+
+ROOT = Path(__file__).parents[1]
+SIZE = "--members 1000 --invoices 60"
+README = (ROOT / "README.md").read_text()
+
+
+def made_home(path: Path) -> Path:
+    """A home in which only set-up was done."""
+    path.mkdir()
+    for name in OF_SETUP:
+        (path / name).symlink_to(ROOT / ".lakehouse" / name)
+    return path
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    ours = ("LAKEHOUSE_", "AWS_", "BUNDLE_VAR_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return {**inherited, "LAKEHOUSE_HOME": str(home), "COLUMNS": "160", **more}
+
+
+def run(command: str, home: Path, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment(home, **more), capture_output=True, text=True, timeout=600
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The home after `make demo`, and its figures."""
+    home = made_home(tmp_path_factory.mktemp("demo") / "home")
+    try:
+        done = run(f"make demo DEMO={shlex.quote(SIZE)}", home)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        yield home, json.loads((home / "demo.json").read_text()), done.stdout
+    finally:
+        run(".venv/bin/lakeflow-local down", home)
+
+
+@pytest.mark.timeout(900)
+def test_members_arrive_as_they_are_in_mysql(demo):
+    _, figures, _ = demo
+    members = figures["members"]
+    assert members["silver_equals_mysql"] is True
+    assert members["mysql"] == 1000 + 20 - 5 + 37
+    assert members["quarantine"] == 37
+    assert members["silver"] == members["mysql"] - 37
+    assert members["landed"] == members["bronze"] == 1000 + 50 + 20 + 5 + 37
+    # Every version: the first ones, those of changed members and of new ones; a delete closes one and adds none.
+    assert members["history"] == 1000 + 50 + 20
+
+
+def test_invoices_reconcile_and_are_answered(demo):
+    _, figures, _ = demo
+    invoices = figures["invoices"]
+    assert invoices["reconciled"] is True and invoices["quarantined"] == 0
+    assert invoices["documents"] == 61
+    answers = figures["answers"]
+    assert len(answers["top_customers"]) >= 5
+    totals = [float(total) for _, total in answers["top_customers"]]
+    assert totals == sorted(totals, reverse=True)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", answers["best_dates"][0][0])
+
+
+def test_every_change_is_counted_by_every_rule(demo):
+    _, figures, _ = demo
+    rules = [e for e in figures["expectations"] if e["dataset"].endswith(".members_changes")]
+    assert len(rules) >= 10 and {e["action"] for e in rules} == {"drop"}
+    assert {e["passed"] + e["failed"] for e in rules} == {figures["members"]["bronze"]}
+    assert sum(e["failed"] for e in rules) >= 37
+
+
+def test_what_a_person_sees(demo):
+    _, figures, output = demo
+    assert "Traceback" not in output
+    for told in ("job members_refresh", "5 leave", "members_quarantine", "demo.json"):
+        assert told in output
+    assert set(figures["seconds"]) >= {"session", "ingest", "refresh", "invoices", "total"}
+
+
+def commands() -> list[str]:
+    """Every command of the README that needs no workspace."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks if not block.startswith("# needs a workspace") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_two_commands_of_the_readme():
+    assert commands()[:2] == ["make demo", "make test"]
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
+def test_the_other_commands_of_the_readme(demo, command):
+    home, _, _ = demo
+    done = run(command, home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_demo_is_repeated_to_the_same_tables(demo, tmp_path):
+    _, expected, _ = demo
+    home = made_home(tmp_path / "home")
+    try:
+        for told in ("members_ingest: ingest: started", "members_changes"):
+            kill_when(home, told)
+        done = run(f".venv/bin/python -m demo {SIZE}", home)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        figures = json.loads((home / "demo.json").read_text())
+    finally:
+        run(".venv/bin/lakeflow-local down", home)
+    for table in ("mysql", "silver", "quarantine", "history", "silver_equals_mysql"):
+        assert figures["members"][table] == expected["members"][table], table
+    assert figures["invoices"] == expected["invoices"]
+    assert figures["answers"] == expected["answers"]
+
+
+def kill_when(home: Path, told: str) -> None:
+    """Runs the demo and kills it half a second after its output says `told`: `kill -9`, no clean-up of any kind."""
+    process = subprocess.Popen(
+        [ROOT / ".venv" / "bin" / "python", "-u", "-m", "demo", *SIZE.split()],
+        cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    for line in process.stdout:
+        if told in line:
+            break
+    else:
+        pytest.fail(f"the demo ended before it said {told!r}")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    process.stdout.close()
