@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.java_gateway import JavaGateway
 from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
@@ -159,11 +160,23 @@ def launch(home: Home, *, long_running: bool = False, options: Sequence[str] | N
     if SparkContext._gateway is not None:
         return
     runtime = java.find(home)
+    options = archive.options(home, runtime) if options is None else options
+    try:
+        gateway = _gateway(home, runtime, long_running, options)
+    except LakeflowError:
+        if not options:
+            raise
+        gateway = _gateway(home, runtime, long_running, ())  # Java ends at an archive that is damaged
+    SparkContext._ensure_initialized(gateway=gateway)
+    atexit.register(end, gateway.proc)
+
+
+def _gateway(home: Home, runtime: java.Java, long_running: bool, options: Sequence[str]) -> JavaGateway:
     log = _log_file(home)
     options = [
         *(() if long_running else jars.QUICK_START),
         *runtime.options,
-        *(archive.options(home, runtime) if options is None else options),
+        *options,
         f"-Dlog4j2.configurationFile={LOG4J}",
         f"-Dlakeflow.log={log}",
         f"-Dderby.stream.error.file={log}",
@@ -184,11 +197,9 @@ def launch(home: Home, *, long_running: bool = False, options: Sequence[str] | N
     }
     try:
         with _environment(environment), open(log, "a") as output:
-            gateway = launch_gateway(popen_kwargs={"stdout": output, "stderr": output})
+            return launch_gateway(popen_kwargs={"stdout": output, "stderr": output})
     except PySparkRuntimeError as error:
         raise LakeflowError(f"Java does not start Spark: {last_words(log)}") from error
-    SparkContext._ensure_initialized(gateway=gateway)
-    atexit.register(end, gateway.proc)
 
 
 def _log_file(home: Home) -> Path:
