@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from demo import figures
 from ingest.errors import IngestError
 from lakeflow_local import files
 from lakeflow_local import home as homes
 from lakeflow_local.bundle import jobs, load, tasks
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.platform import servers, session
-from rich.console import Console
-
-from demo import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED, AS_OF = 1, "2024-03-31"
@@ -68,7 +68,9 @@ class Demo:
         result["seconds"] = {**self.seconds, "total": round(time.monotonic() - started, 1)}
         figures.show(self.console, result)
         files.replace(home.path / "demo.json", json.dumps(result, indent=2) + "\n")
-        self.console.print(f"\nwritten to {home.path.relative_to(ROOT) if home.path.is_relative_to(ROOT) else home.path}/demo.json")
+        self.console.print(
+            f"\nwritten to {home.path.relative_to(ROOT) if home.path.is_relative_to(ROOT) else home.path}/demo.json"
+        )
         return result
 
 
@@ -89,7 +91,9 @@ class Lakehouse:
         self.ingest("ingest", "Job members_ingest: MySQL to S3", "incremental")
         self.refresh("refresh", "Files arrived: job members_refresh updates the pipeline members")
         changed, added, deleted = rows // 20, rows // 50, rows // 200
-        title = f"Second round in MySQL: {changed} change, {added} join, {deleted} leave, and every known defect is planted"
+        title = (
+            f"Second round in MySQL: {changed} change, {added} join, {deleted} leave, and every known defect is planted"
+        )
         with self.demo.step("changes", title):
             counts = ["--changed", str(changed), "--added", str(added), "--deleted", str(deleted)]
             self.demo.say(str(generate.run([*made, "--round", "2", *counts], self.spark)))

@@ -7,16 +7,17 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table
+
 from ingest.members.table import MEMBERS
 from ingest.source import Source
 from lakeflow_local.bundle import pipelines, sql_files
 from lakeflow_local.bundle.load import Bundle
 from lakeflow_local.home import find
 from lakeflow_local.pipelines.update import event_log_table
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from rich.console import Console
-from rich.table import Table
 
 ANALYSIS = {
     "top_customers": "top_five_customers_of_january_2024.sql",
@@ -97,8 +98,12 @@ def _members(spark: SparkSession, names: _Names) -> dict[str, Any]:
 
 def _refused_now(spark: SparkSession, names: _Names) -> DataFrame:
     """Keys of the members whose latest change is in quarantine."""
-    refused = spark.table(names("silver", "members_quarantine")).select("member_id", "_changed_at", F.lit(1).alias("refused"))
-    passed = spark.table(names("silver", "members_changes")).select("member_id", "_changed_at", F.lit(0).alias("refused"))
+    refused = spark.table(names("silver", "members_quarantine")).select(
+        "member_id", "_changed_at", F.lit(1).alias("refused")
+    )
+    passed = spark.table(names("silver", "members_changes")).select(
+        "member_id", "_changed_at", F.lit(0).alias("refused")
+    )
     latest = refused.unionByName(passed).groupBy("member_id").agg(F.max_by("refused", "_changed_at").alias("refused"))
     return latest.where("refused = 1").select("member_id")
 

@@ -135,7 +135,11 @@ def kill_when(home: Path, told: str) -> None:
     """Runs the demo and kills it half a second after its output says `told`: `kill -9`, no clean-up of any kind."""
     process = subprocess.Popen(
         [ROOT / ".venv" / "bin" / "python", "-u", "-m", "demo", *SIZE.split()],
-        cwd=ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     for line in process.stdout:
         if told in line:

@@ -409,7 +409,9 @@ BAD: list[tuple[str, Callable[[Project], None], str]] = [
     ),
     (
         "twice",
-        lambda p: p.source("a.sql", "CREATE MATERIALIZED VIEW a AS SELECT 1 AS x;\nCREATE MATERIALIZED VIEW A AS SELECT 2 AS x;\n"),
+        lambda p: p.source(
+            "a.sql", "CREATE MATERIALIZED VIEW a AS SELECT 1 AS x;\nCREATE MATERIALIZED VIEW A AS SELECT 2 AS x;\n"
+        ),
         "a.sql:2: A is already defined at a.sql:1",
     ),
     (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sqlglot.tokens import TokenType
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines.sql.tokens import Source, is_string, word
+from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines.sql.tokens import Source, word
 
 if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
     from rich.table import Table
 
-_BRACES = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-_MARKER = re.compile(r":([A-Za-z_]\w*)")
-_OPERAND_ENDS = re.compile(r"[\w`)\]\"':]")
 _MOST_ROWS = 1000
 
 
@@ -114,7 +111,7 @@ def _run_one(spark: SparkSession, statement: Source, parameters: dict[str, Any],
 
     from lakeflow_local.pipelines.sources import describe
 
-    text = _local(_fill(statement, parameters))
+    text = _local(sql.filled(statement, parameters))
     try:
         frame = spark.sql(text)
         rows = frame.limit(most_rows + 1).collect() if frame.columns else []
@@ -124,55 +121,6 @@ def _run_one(spark: SparkSession, statement: Source, parameters: dict[str, Any],
             message = f"[{condition}] {message}"
         statement.fail(message, 0)
     return Result(statement.first_line, tuple(frame.columns), tuple(rows[:most_rows]), len(rows) > most_rows)
-
-
-def _fill(statement: Source, parameters: Mapping[str, Any]) -> str:
-    """The text with its parameters as literals.
-
-    They are not left to `spark.sql(…, args)`: with Delta's parser in the session, Spark 4.2 binds none of them.
-    """
-    text, pieces, position = statement.text, [], 0
-    for token in statement.tokens:
-        if is_string(token):
-            found = [
-                (match.start(), match.end(), match[1]) for match in _BRACES.finditer(text, token.start, token.end + 1)
-            ]
-        elif match := _BRACES.match(text, token.start) or _marker(text, token.start):
-            found = [(match.start(), match.end(), match[1])]
-        else:
-            continue
-        for start, end, name in found:
-            if start < position:
-                continue
-            if name not in parameters:
-                known = ", ".join(parameters) or "none"
-                statement.fail(f"{text[start:end]} has no value; the parameters are: {known}", start)
-            literal = _escaped(str(parameters[name])) if is_string(token) else _literal(parameters[name])
-            pieces += [text[position:start], literal]
-            position = end
-    return "".join([*pieces, text[position:]])
-
-
-def _marker(text: str, start: int) -> re.Match[str] | None:
-    """`:name`, but not the `b` of `a:b` or of `a::b`, which are a path into a variant and a cast."""
-    return _MARKER.match(text, start) if start == 0 or not _OPERAND_ENDS.match(text[start - 1]) else None
-
-
-def _literal(value: object) -> str:
-    match value:
-        case None:
-            return "NULL"
-        case bool() | int() | float() | Decimal():
-            return str(value).upper()
-        case datetime():
-            return f"TIMESTAMP'{value.isoformat(' ')}'"
-        case date():
-            return f"DATE'{value.isoformat()}'"
-    return f"'{_escaped(str(value))}'"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _local(text: str) -> str:

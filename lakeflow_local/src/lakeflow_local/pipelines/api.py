@@ -333,9 +333,7 @@ def create_auto_cdc_flow(
         ignore_null_columns=selection(ignore_null_updates_column_list),
         ignore_null_except=names(ignore_null_updates_except_column_list),
     )
-    declared.active().add_flow(
-        Flow(name=name or flow_name or target, target=target, place=place, cdc=cdc, once=once)
-    )
+    declared.active().add_flow(Flow(name=name or flow_name or target, target=target, place=place, cdc=cdc, once=once))
 
 
 apply_changes = create_auto_cdc_flow

@@ -139,7 +139,10 @@ class EventLog:
         events = [e for f in files if f.suffix == ".jsonl" for e in _read(f)] if files else self._events
         if self._file:
             self._file.close()
-        rows = [(*(e[c] for c in _COLUMNS[:3]), datetime.fromisoformat(e["timestamp"]), *(e[c] for c in _COLUMNS[4:])) for e in events]
+        rows = [
+            (*(e[c] for c in _COLUMNS[:3]), datetime.fromisoformat(e["timestamp"]), *(e[c] for c in _COLUMNS[4:]))
+            for e in events
+        ]
         frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
         if not self._spark.catalog.tableExists(self._table):
             self._spark.sql(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA")

@@ -68,7 +68,11 @@ def seen_by(reader: Reader) -> Iterator[None]:
 
     def load(original: Callable) -> Callable:
         def load(
-            self: DataStreamReader, path: str | None = None, format: str | None = None, schema: Any = None, **options: Any
+            self: DataStreamReader,
+            path: str | None = None,
+            format: str | None = None,
+            schema: Any = None,
+            **options: Any,
         ) -> DataFrame:
             noted = self.__dict__.get("_noted", {"options": {}})
             if (format or noted.get("format", "")).lower() != CLOUD_FILES:

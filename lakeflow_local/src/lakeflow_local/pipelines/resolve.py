@@ -128,7 +128,9 @@ class Resolver:
             if any(f.name == flow.name for f in node.flows):
                 raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
             if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
-                raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; only one is allowed")
+                raise _at(
+                    flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; only one is allowed"
+                )
             node.flows.append(flow)
         for node in self.nodes.values():
             if not node.flows:
@@ -169,7 +171,9 @@ class Resolver:
     def _entered(self, node: Node) -> Iterator[None]:
         if node in self._path:
             circle = [*self._path[self._path.index(node) :], node]
-            raise _at(node.dataset, f"datasets read each other in a circle: {' -> '.join(n.dataset.name for n in circle)}")
+            raise _at(
+                node.dataset, f"datasets read each other in a circle: {' -> '.join(n.dataset.name for n in circle)}"
+            )
         self._path.append(node)
         try:
             yield
@@ -226,8 +230,9 @@ class Resolver:
             elif flow.function is not None:
                 frame = flow.function()
             else:
-                parameters = dict(self._spec.parameters)
-                frame = self._spark.sql(flow.query, parameters) if parameters else self._spark.sql(flow.query)
+                source = sql.Source(flow.query, flow.place.file, flow.query_line or flow.place.line)
+                parameters = self._spec.parameters
+                frame = self._spark.sql(sql.filled(source, parameters) if parameters else flow.query)
             if not isinstance(frame, DataFrame):
                 raise LakeflowError(
                     f"the function of {node.dataset.name} must return a DataFrame; it returned {type(frame).__name__}"
@@ -320,7 +325,7 @@ class Resolver:
 
     def _event_log_of(self, call: sql.TableFunction) -> str:
         of = call.arguments[0] if call.arguments else None
-        own = isinstance(of, sql.TableArgument) and self.find(of.name) or of == self._spec.id
+        own = (isinstance(of, sql.TableArgument) and self.find(of.name)) or of == self._spec.id
         if not own:
             raise UnsupportedError("event_log() of another pipeline is not supported; read its table by name")
         return ("STREAM " if call.streaming else "") + quoted(self._event_log)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,21 @@ class Imports:
 
 
 def load(
-    paths: tuple[Path, ...], registry: Registry, *, configuration: Mapping[str, str], names: Mapping[str, Any]
+    paths: tuple[Path, ...],
+    registry: Registry,
+    *,
+    configuration: Mapping[str, str],
+    parameters: Mapping[str, str],
+    names: Mapping[str, Any],
+    report: Callable[[str], None],
 ) -> None:
     """Loads every file.
 
     Args:
         configuration: for `${key}` in SQL.
+        parameters: for `IDENTIFIER(:name)` in SQL.
         names: what Python files find as globals, such as `spark`.
+        report: told of each clause that is accepted and has no effect here.
 
     Raises:
         LakeflowError: with the file and the line, for whatever a file does wrong.
@@ -77,7 +85,7 @@ def load(
             if path.suffix == ".py":
                 _load_python(path, names)
             elif path.suffix == ".sql":
-                _load_sql(path, registry, configuration)
+                _load_sql(path, registry, configuration, parameters, report)
             else:
                 raise UnsupportedError("pipeline sources are .py and .sql files; this is neither", file=path)
 
@@ -121,9 +129,17 @@ def line_in(error: BaseException, path: Path) -> int | None:
     return lines[-1] if lines else None
 
 
-def _load_sql(path: Path, registry: Registry, configuration: Mapping[str, str]) -> None:
-    for statement in sql.parse(_text(path), file=path, configuration=configuration):
+def _load_sql(
+    path: Path,
+    registry: Registry,
+    configuration: Mapping[str, str],
+    parameters: Mapping[str, str],
+    report: Callable[[str], None],
+) -> None:
+    for statement in sql.parse(_text(path), file=path, configuration=configuration, parameters=parameters):
         if isinstance(statement, sql.CreateDataset):
             registry.add(statement.dataset, statement.flows)
+            for clause in statement.without_effect:
+                report(f"{statement.dataset.name}: {clause} has no effect here")
         elif isinstance(statement, sql.CreateFlow):
             registry.add_flow(statement.flow)

@@ -50,8 +50,8 @@ class Tables:
         identifier = self._spark._jvm.org.apache.spark.sql.catalyst.TableIdentifier
         scala = self._spark._jvm.scala.Option
         _, schema, table = full.split(".", 2)
-        found = self._spark._jsparkSession.sessionState().catalog().getTableMetadata(
-            identifier(table, scala.apply(schema))
+        found = (
+            self._spark._jsparkSession.sessionState().catalog().getTableMetadata(identifier(table, scala.apply(schema)))
         )
         return found.location().toString()
 
@@ -152,6 +152,8 @@ class _TypedColumn:
     def ddl(self) -> str:
         declared = self._declared
         parts = [f"`{self.name}` {self.kind.simpleString()}"]
+        if "AS IDENTITY" in (declared.generated or "").upper():
+            raise UnsupportedError(f"the identity column {self.name} is not supported in pipelines here; use a hash")
         if declared.generated:
             parts.append(f"GENERATED ALWAYS AS ({declared.generated})")
         if declared.default:
@@ -190,7 +192,9 @@ def _columns(node: Node, spark: SparkSession) -> list[_TypedColumn]:
         columns.sort(key=lambda c: order.index(c.name.lower()) if c.name.lower() in order else len(order))
     for column in declared.values():
         if column.generated is None:
-            raise _error(node.dataset, f"column {column.name} of {node.dataset.name} is declared, but its query has none")
+            raise _error(
+                node.dataset, f"column {column.name} of {node.dataset.name} is declared, but its query has none"
+            )
         kind = StructType.fromDDL(f"c {column.type}")["c"].dataType
         columns.append(_TypedColumn(column, kind, None))
     for part in columns:
@@ -258,4 +262,3 @@ def _pairs(properties: dict[str, str]) -> str:
 
 def _error(dataset: Dataset, message: str) -> LakeflowError:
     return LakeflowError(message, file=dataset.place.file, line=dataset.place.line)
-

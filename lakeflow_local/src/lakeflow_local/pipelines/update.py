@@ -154,7 +154,9 @@ class _Update:
 
     def run(self) -> UpdateResult:
         started = time.monotonic()
-        self._log.write("create_update", f"Update {self._result.update_id[:6]} started.", {"full_refresh": bool(self._full_refresh)})
+        self._log.write(
+            "create_update", f"Update {self._result.update_id[:6]} started.", {"full_refresh": bool(self._full_refresh)}
+        )
         try:
             with self._session(), api.installed(), Imports(self._spec.root_path) as imports:
                 self._log.update_progress("INITIALIZING")
@@ -224,7 +226,9 @@ class _Update:
             self._spec.sources,
             registry,
             configuration=self._spec.configuration,
+            parameters=self._spec.parameters,
             names={"spark": self._spark},
+            report=lambda message: self._report("INFO", message),
         )
         imports.send_by_value()
         return registry

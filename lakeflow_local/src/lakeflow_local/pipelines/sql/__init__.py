@@ -4,9 +4,10 @@ The head of each statement is parsed here, on sqlglot's Databricks tokens; its q
 for Spark's own parser.
 """
 
+from lakeflow_local.pipelines.sql.parameters import filled
 from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite
 from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, parse
-from lakeflow_local.pipelines.sql.tokens import TableArgument, normalise
+from lakeflow_local.pipelines.sql.tokens import Source, TableArgument, normalise
 
 __all__ = [
     "TABLE_FUNCTIONS",
@@ -14,9 +15,11 @@ __all__ = [
     "CreateFlow",
     "Input",
     "SetConf",
+    "Source",
     "Statement",
     "TableArgument",
     "TableFunction",
+    "filled",
     "inputs",
     "normalise",
     "parse",
