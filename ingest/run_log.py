@@ -62,8 +62,8 @@ class Run:
     def __str__(self) -> str:
         window = f"({self.low or 'beginning'}, {self.high}]" if self.high else "no window"
         return (
-            f"{self.source_table} {self.mode} {self.status}: {self.rows_landed} rows landed, {self.rows_deleted} of them "
-            f"deletes, {self.rows_source} in the source's window {window}, "
+            f"{self.source_table} {self.mode} {self.status}: {self.rows_landed} rows landed, {self.rows_deleted} of "
+            f"them deletes, {self.rows_source} in the source's window {window}, "
             f"{self.files} files, {self.bytes} bytes, {self.seconds:.1f} s, run {self.run_id}"
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import mysql.connector
-from mysql.connector import errorcode
+from mysql.connector import OperationalError, errorcode
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
 from ingest.errors import IngestError, TransientError, retry
@@ -23,19 +23,23 @@ SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 STREAM_ROWS = -(2**31)
 """The fetch size that makes Connector/J stream a result; with any other it buffers all of it."""
 
-_TRANSIENT = frozenset(
+_CONNECTION_KILLED = 1927  # MariaDB's, which the connector does not name
+_CUT = frozenset(
     {
-        errorcode.ER_CON_COUNT_ERROR,
-        errorcode.ER_LOCK_WAIT_TIMEOUT,
-        errorcode.ER_LOCK_DEADLOCK,
-        errorcode.ER_SERVER_SHUTDOWN,
-        errorcode.CR_CONNECTION_ERROR,
-        errorcode.CR_CONN_HOST_ERROR,
         errorcode.CR_SERVER_GONE_ERROR,
         errorcode.CR_SERVER_LOST,
         errorcode.CR_SERVER_LOST_EXTENDED,
+        errorcode.ER_SERVER_SHUTDOWN,
+        _CONNECTION_KILLED,
     }
 )
+_TRANSIENT = _CUT | {
+    errorcode.ER_CON_COUNT_ERROR,
+    errorcode.ER_LOCK_WAIT_TIMEOUT,
+    errorcode.ER_LOCK_DEADLOCK,
+    errorcode.CR_CONNECTION_ERROR,
+    errorcode.CR_CONN_HOST_ERROR,
+}
 _SHARED_FOLDERS = ("/Volumes/", "/dbfs/", "/Workspace/")
 
 
@@ -188,6 +192,8 @@ class Source:
 
     def _explained(self, error: mysql.connector.Error) -> IngestError:
         number = error.errno
+        # Of a connection that is gone the connector says -1, or the number of what ended it.
+        cut = isinstance(error, OperationalError) and number == -1
         if number in (errorcode.CR_CONN_HOST_ERROR, errorcode.CR_CONNECTION_ERROR, errorcode.CR_UNKNOWN_HOST):
             message = f"{self} cannot be reached; check host and port in {self.reference} and that the server runs"
         elif number == errorcode.ER_ACCESS_DENIED_ERROR:
@@ -200,11 +206,11 @@ class Source:
             message = f"{self}: a table is missing; load it first or correct the database in {self.reference}"
         elif number == errorcode.CR_SSL_CONNECTION_ERROR or "certificate" in str(error).lower():
             message = f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate"
-        elif number in (errorcode.CR_SERVER_LOST, errorcode.CR_SERVER_GONE_ERROR, errorcode.CR_SERVER_LOST_EXTENDED):
+        elif cut or number in _CUT:
             message = f"{self}: the connection was cut; check that the server runs"
         else:
             message = f"{self}: error {number} ({error.sqlstate}); look it up in the server's manual"
-        return (TransientError if number in _TRANSIENT else IngestError)(message)
+        return (TransientError if cut or number in _TRANSIENT else IngestError)(message)
 
 
 _TRUST_STORE_PASSWORD = "authorities"
