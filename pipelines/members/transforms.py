@@ -32,5 +32,5 @@ def failed_rules(rules: Mapping[str, str]) -> Column:
 
 
 def refused(changes: DataFrame, rules: Mapping[str, str]) -> DataFrame:
-    """The rows that break a rule, with the names of the rules in `failed_rules`: exactly those that are not let through."""
+    """The rows that break a rule, with the names of the rules in `failed_rules`: exactly those not let through."""
     return changes.withColumn("failed_rules", failed_rules(rules)).where(F.size("failed_rules") > 0)

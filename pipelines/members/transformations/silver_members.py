@@ -1,4 +1,4 @@
-"""The current members: AUTO CDC type 1 keeps the latest change of each, in whatever order and how often files arrive."""
+"""The current members: AUTO CDC type 1 keeps the latest change of each, in whatever order files arrive."""
 
 from columns import ARRIVAL
 from pyspark import pipelines as dp

@@ -1,4 +1,4 @@
-"""Auto Loader on Spark's file stream: each file once, a schema that is kept and grows, and values that do not fit rescued.
+"""Auto Loader on Spark's file stream: each file once, a schema that is kept and grows, misfitting values rescued.
 
 Databricks lets a stream fail on a new column and restarts it. Here the files that no batch has read yet are looked at
 before the stream starts, so the schema has grown by then and the restart is not needed. What a file holds beyond the

@@ -139,10 +139,7 @@ class EventLog:
         events = [e for f in files if f.suffix == ".jsonl" for e in _read(f)] if files else self._events
         if self._file:
             self._file.close()
-        rows = [
-            (*(e[c] for c in _COLUMNS[:3]), datetime.fromisoformat(e["timestamp"]), *(e[c] for c in _COLUMNS[4:]))
-            for e in events
-        ]
+        rows = [tuple(_value(event, column) for column in _COLUMNS) for event in events]
         frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
         if not self._spark.catalog.tableExists(self._table):
             self._spark.sql(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA")
@@ -163,6 +160,10 @@ _COLUMNS = (
     "details",
     "event_type",
 )
+
+
+def _value(event: dict[str, Any], column: str) -> Any:
+    return datetime.fromisoformat(event[column]) if column == "timestamp" else event[column]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Resolves a pipeline's graph: calls the dataset functions in the order of what they read, and finds what cannot run."""
+"""Resolves a pipeline's graph: calls dataset functions in the order of what they read, finds what cannot run."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Resolver:
                 raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
             if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
                 raise _at(
-                    flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; only one is allowed"
+                    flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one"
                 )
             node.flows.append(flow)
         for node in self.nodes.values():

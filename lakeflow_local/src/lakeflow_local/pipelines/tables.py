@@ -34,7 +34,7 @@ class Tables:
         if not columns:
             raise _error(dataset, f"{dataset.name} has no columns")
         wanted = _Definition(dataset, columns, changing=any(f.cdc for f in node.flows))
-        self._ensure_schema(node.full)
+        self.ensure_schema(node.full)
         exists = self._spark.catalog.tableExists(quoted(node.full))
         if exists and not replace and self._known.get(node.full) == wanted.digest:
             return
@@ -55,7 +55,16 @@ class Tables:
         )
         return found.location().toString()
 
-    def _ensure_schema(self, full: str) -> None:
+    def version(self, full: str) -> int:
+        """The latest version of a table, counted up with every commit."""
+        log = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
+        return (
+            log.forTable(self._spark._jsparkSession, self.location(full))
+            .update(False, self._spark._jvm.scala.Option.empty(), self._spark._jvm.scala.Option.empty())
+            .version()
+        )
+
+    def ensure_schema(self, full: str) -> None:
         schema = full.rsplit(".", 1)[0]
         if schema not in self._schemas:
             if not self._spark.catalog.databaseExists(quoted(schema)):
@@ -192,9 +201,7 @@ def _columns(node: Node, spark: SparkSession) -> list[_TypedColumn]:
         columns.sort(key=lambda c: order.index(c.name.lower()) if c.name.lower() in order else len(order))
     for column in declared.values():
         if column.generated is None:
-            raise _error(
-                node.dataset, f"column {column.name} of {node.dataset.name} is declared, but its query has none"
-            )
+            raise _error(node.dataset, f"column {column.name} of {node.dataset.name} is declared, but not in its query")
         kind = StructType.fromDDL(f"c {column.type}")["c"].dataType
         columns.append(_TypedColumn(column, kind, None))
     for part in columns:

@@ -93,7 +93,7 @@ def run(
     """Runs one triggered update.
 
     Args:
-        full_refresh: forget the rows and the checkpoints of every streaming table, or of those named, and read all again.
+        full_refresh: forget the rows and the checkpoints of all streaming tables, or of those named; read all again.
         progress: told line by line what happens.
 
     Returns:
@@ -128,6 +128,21 @@ def _one_at_a_time(spec: PipelineSpec, progress: Callable[[str], None]) -> Itera
         yield
 
 
+@contextmanager
+def _then(restore: Callable[[], None]) -> Iterator[None]:
+    """Calls `restore` at the end, after an error too, but not after an interrupt.
+
+    An interrupt (Ctrl-C, a time limit) comes in the middle of a call to the JVM, whose answer the next call would take
+    for its own. The process is about to end; the next update repairs what this one left.
+    """
+    try:
+        yield
+    except Exception:
+        restore()
+        raise
+    restore()
+
+
 class _Update:
     def __init__(
         self,
@@ -157,34 +172,32 @@ class _Update:
         self._log.write(
             "create_update", f"Update {self._result.update_id[:6]} started.", {"full_refresh": bool(self._full_refresh)}
         )
-        try:
-            with self._session(), api.installed(), Imports(self._spec.root_path) as imports:
-                self._log.update_progress("INITIALIZING")
-                resolver = self._resolver(self._load(imports))
-                with seen_by(resolver):
-                    self._log.update_progress("SETTING_UP_TABLES")
-                    order = resolver.resolve_all()
-                    self._describe(order)
-                    self._log.update_progress("RUNNING")
-                    self._run_flows(resolver, order)
-        except LakeflowError as error:
-            self._log.update_progress("FAILED", level="ERROR", error=error)
-            raise
-        except BaseException as error:
-            self._log.update_progress("CANCELED" if isinstance(error, KeyboardInterrupt) else "FAILED", error=error)
-            raise
-        else:
-            failed = [f for f in self._result.flows if f.status == "FAILED"]
-            self._result.succeeded = not failed
-            if failed:
-                self._result.error = f"{failed[0].dataset}: {failed[0].error}"
-                self._log.update_progress("FAILED", level="ERROR", error=self._result.error)
-            else:
-                self._log.update_progress("COMPLETED")
-        finally:
-            self._log.close()
-            self._result.seconds = time.monotonic() - started
+        with _then(self._log.close):
+            try:
+                self._update()
+            except Exception as error:
+                self._log.update_progress("FAILED", level="ERROR", error=error)
+                raise
+        self._result.seconds = time.monotonic() - started
         return self._result
+
+    def _update(self) -> None:
+        with self._session(), api.installed(), Imports(self._spec.root_path) as imports:
+            self._log.update_progress("INITIALIZING")
+            resolver = self._resolver(self._load(imports))
+            with seen_by(resolver):
+                self._log.update_progress("SETTING_UP_TABLES")
+                order = resolver.resolve_all()
+                self._describe(order)
+                self._log.update_progress("RUNNING")
+                self._run_flows(resolver, order)
+        failed = [f for f in self._result.flows if f.status == "FAILED"]
+        self._result.succeeded = not failed
+        if failed:
+            self._result.error = f"{failed[0].dataset}: {failed[0].error}"
+            self._log.update_progress("FAILED", level="ERROR", error=self._result.error)
+        else:
+            self._log.update_progress("COMPLETED")
 
     @contextmanager
     def _session(self) -> Iterator[None]:
@@ -197,28 +210,30 @@ class _Update:
             **self._spec.configuration,
         }
         with self._settings(settings):
-            self._tables._ensure_schema(f"{self._spec.catalog}.{self._spec.schema}.t")
-            self._spark.catalog.setCurrentCatalog(self._spec.catalog)
-            self._spark.catalog.setCurrentDatabase(self._spec.schema)
-            try:
+            self._tables.ensure_schema(f"{self._spec.catalog}.{self._spec.schema}.t")
+            self._use(self._spec.catalog, self._spec.schema)
+            with _then(lambda: self._use(catalog, schema)):
                 yield
-            finally:
-                self._spark.catalog.setCurrentCatalog(catalog)
-                self._spark.catalog.setCurrentDatabase(schema)
+
+    def _use(self, catalog: str, schema: str) -> None:
+        self._spark.catalog.setCurrentCatalog(catalog)
+        self._spark.catalog.setCurrentDatabase(schema)
 
     @contextmanager
     def _settings(self, settings: Any) -> Iterator[None]:
         before = {key: self._spark.conf.get(key, None) for key in settings}
         for key, value in settings.items():
             self._spark.conf.set(key, value)
-        try:
-            yield
-        finally:
+
+        def restore() -> None:
             for key, value in before.items():
                 if value is None:
                     self._spark.conf.unset(key)
                 else:
                     self._spark.conf.set(key, value)
+
+        with _then(restore):
+            yield
 
     def _load(self, imports: Imports) -> Registry:
         registry = Registry()
@@ -390,7 +405,9 @@ class _Update:
             location = self._tables.location(node.full)
             self._fitted(frame, node).write.format("delta").mode("overwrite").save(location)
         elif resolved.flow.once:
-            self._append_once(node, resolved, frame)
+            if not self._append_once(node, resolved, frame):
+                result.rows = 0
+                return
         else:
             query = self._fitted(frame, node).writeStream.format("delta").outputMode("append")
             self._await(query, resolved, lambda writer: writer.toTable(quoted(node.full)))
@@ -412,12 +429,15 @@ class _Update:
             )
         )
 
-    def _append_once(self, node: Node, resolved: Resolved, frame: DataFrame) -> None:
+    def _append_once(self, node: Node, resolved: Resolved, frame: DataFrame) -> bool:
+        """Adds the rows, unless an earlier update did; whether it did so now."""
+        before = self._tables.version(node.full)
         generation = (self._storage.read_json(_ONCE) or {}).get(node.full, 0)
         # Delta leaves out a write that it has seen, so a kill after the commit does not add the rows twice.
         writer = self._fitted(frame, node).write.format("delta").mode("append")
         writer = writer.option("txnAppId", f"{self._spec.id}/{resolved.key}/{generation}").option("txnVersion", 1)
         writer.save(self._tables.location(node.full))
+        return self._tables.version(node.full) > before
 
     def _apply_changes(self, node: Node, resolved: Resolved, frame: DataFrame, result: FlowResult) -> None:
         state = self._storage.path("cdc", flow_key(node.full))
@@ -455,11 +475,7 @@ class _Update:
     def _await(self, writer: Any, resolved: Resolved, start: Callable[[Any], Any]) -> None:
         writer = writer.option("checkpointLocation", self._storage.path("checkpoints", resolved.key))
         query = start(writer.trigger(availableNow=True))
-        try:
-            query.awaitTermination()
-        finally:
-            if query.isActive:
-                query.stop()
+        query.awaitTermination()
         for batch in query.recentProgress:
             resolved.metrics.add_progress(batch.observedMetrics)
 
@@ -470,8 +486,8 @@ def explain(error: BaseException, flow: str) -> str:
     violated = re.search(rf"\[{VIOLATION}\] violated expectations: '([^']*)'", text)
     if violated:
         return (
-            f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: '{violated.group(1)}'. "
-            "Nothing was written; mend the source, or let the expectation drop or warn"
+            f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: "
+            f"'{violated.group(1)}'. Nothing was written; mend the source, or let the expectation drop or warn"
         )
     if isinstance(error, LakeflowError):
         return error.message
