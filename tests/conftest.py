@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in OF_SETUP:
             (shared / name).symlink_to(homes.find(Path(__file__).parent).path / name)
         os.environ[SHARED] = str(shared)
+        # a terminated run ends its servers too, as an interrupted one does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
