@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pytest
 from delta.tables import DeltaMergeBuilder, DeltaTable
+
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import auto_cdc
 from lakeflow_local.pipelines.auto_cdc import Counts, apply_batch, target_schema
@@ -48,8 +48,27 @@ class Target:
 _number = itertools.count()
 
 
-@pytest.fixture
-def make_target(spark, tmp_path):
+# Compiling the queries takes longer than running them on some hundred rows.
+INTERPRETED = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def interpreted(spark):
+    before = {key: spark.conf.get(key) for key in INTERPRETED}
+    for key, value in INTERPRETED.items():
+        spark.conf.set(key, value)
+    yield
+    for key, value in before.items():
+        spark.conf.set(key, value)
+
+
+@pytest.fixture(scope="module")
+def make_target(spark, tmp_path_factory):
+    states = tmp_path_factory.mktemp("state")
     spark.sql("CREATE SCHEMA IF NOT EXISTS test_auto_cdc")
 
     def make(cdc: AutoCdc, schema: str = CHANGES, columns=None, properties=auto_cdc.TARGET_PROPERTIES) -> Target:
@@ -59,7 +78,7 @@ def make_target(spark, tmp_path):
         listed = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
         spark.sql(f"CREATE TABLE {name} ({ddl}) USING delta" + (f" TBLPROPERTIES ({listed})" if listed else ""))
         made.append(name)
-        return Target(spark, cdc, name, str(tmp_path / f"state{next(_number)}"), schema)
+        return Target(spark, cdc, name, str(states / str(next(_number))), schema)
 
     made: list[str] = []
     yield make
@@ -136,7 +155,7 @@ def a_feed(rng: random.Random, keys: int = 120) -> list[tuple]:
     return feed
 
 
-def some_batches(rng: random.Random, feed: list[tuple], count: int = 3) -> list[list[tuple]]:
+def some_batches(rng: random.Random, feed: list[tuple], count: int = 2) -> list[list[tuple]]:
     """The feed in any order, in batches, with duplicates inside and across them, and one batch that comes again."""
     events = feed + rng.choices(feed, k=len(feed) // 5)
     rng.shuffle(events)
@@ -190,3 +209,243 @@ def test_any_order_any_batches_and_any_kill_give_what_the_events_mean(case, make
     target = make_target(cdc)
     apply_with_kills(monkeypatch, rng, target, some_batches(rng, feed))
     assert target.rows() == sorted(model(feed), key=repr)
+
+
+def test_type_1_is_the_open_row_of_type_2_even_where_contents_tie(make_target, monkeypatch):
+    rng = random.Random("ties")
+    feed = [(key, a, None, seq, "U") for key in range(40) for seq in (1, 2) for a in rng.sample("xyz", 2)]
+    feed += [(key, None, None, 2, "D") for key in range(10)]
+    rng.shuffle(feed)
+    monkeypatch.setattr(auto_cdc, "_COMPACT_ABOVE_FILES", 0)
+    kept, hidden, history = make_target(KEPT), make_target(HIDDEN), make_target(HISTORY)
+    kept.apply(feed)
+    for target in (hidden, history):
+        target.apply(feed[:80])
+        target.apply(feed[80:])
+    current = hidden.rows("k", "a")
+    assert len(current) == 30
+    assert kept.rows("k", "a") == current
+    opened = history.spark.table(history.name).where("__END_AT IS NULL").select("k", "a")
+    assert sorted(map(tuple, opened.collect()), key=repr) == current
+    assert kept.apply(sorted(feed, key=repr)) == Counts()
+
+
+# What was measured on Databricks: https://github.com/ivanvyd/lakeflow-auto-cdc-torture-test, and section 1d of the sheet.
+
+DUPLICATE, LATE, LATE_BEFORE_DELETE, REPLAY, OLDER_DELETE, UNKNOWN = range(6)
+FIRST = [
+    (DUPLICATE, "ACTIVE", 1, 10, "U"),
+    (DUPLICATE, "ACTIVE", 1, 10, "U"),
+    (LATE, "ACTIVE", 1, 12, "U"),
+    (LATE_BEFORE_DELETE, "ACTIVE", 1, 17, "U"),
+    (LATE_BEFORE_DELETE, None, None, 20, "D"),
+    *(history := [(REPLAY, "PENDING", 1, 10, "U"), (REPLAY, "ACTIVE", 1, 20, "U"), (REPLAY, "ACTIVE", 2, 30, "U")]),
+    *(end := [(REPLAY, "SUSPENDED", 3, 40, "U"), (REPLAY, None, None, 50, "D")]),
+    (OLDER_DELETE, "ACTIVE", 1, 10, "U"),
+    (OLDER_DELETE, None, None, 20, "D"),
+]
+SECOND = [
+    (DUPLICATE, "ACTIVE", 1, 10, "U"),
+    (LATE, "PENDING", 1, 10, "U"),
+    (LATE_BEFORE_DELETE, "SUSPENDED", 1, 18, "U"),
+    *history,
+    *end,
+    (OLDER_DELETE, None, None, 15, "D"),
+    (UNKNOWN, None, None, 15, "D"),
+]
+
+
+@pytest.fixture(scope="module")
+def measured(make_target):
+    targets = {1: make_target(HIDDEN), 2: make_target(HISTORY)}
+    for target in targets.values():
+        target.apply(FIRST)
+        target.apply(SECOND)
+    return {scd_type: target.rows() for scd_type, target in targets.items()}
+
+
+@pytest.mark.parametrize(
+    ("fact", "key", "current", "history"),
+    [
+        ("1, 7: duplicates change nothing", DUPLICATE, [("ACTIVE", 1)], [("ACTIVE", 1, 10, None)]),
+        (
+            "2, 2b: an older event does not win, and goes to its place in history",
+            LATE,
+            [("ACTIVE", 1)],
+            [("ACTIVE", 1, 12, None), ("PENDING", 1, 10, 12)],
+        ),
+        (
+            "6, 6b: an upsert that is older than the delete",
+            LATE_BEFORE_DELETE,
+            [],
+            [("ACTIVE", 1, 17, 18), ("SUSPENDED", 1, 18, 20)],
+        ),
+        (
+            "7: a full replay",
+            REPLAY,
+            [],
+            [("ACTIVE", 1, 20, 30), ("ACTIVE", 2, 30, 40), ("PENDING", 1, 10, 20), ("SUSPENDED", 3, 40, 50)],
+        ),
+        ("an older delete of a deleted key", OLDER_DELETE, [], [("ACTIVE", 1, 10, 15), (None, None, None, 20)]),
+        ("choice: a delete of a key that never was is not shown", UNKNOWN, [], []),
+    ],
+)
+def test_measured_on_databricks(measured, fact, key, current, history):
+    assert [row[1:] for row in measured[1] if row[0] == key] == current
+    assert [row[1:] for row in measured[2] if row[0] == key] == history
+
+
+def test_measured_5_nulls_overwrite_unless_they_are_ignored(make_target):
+    events = [(1, "x", 1, 10, "U"), (1, None, 2, 20, "U")]
+    overwritten, ignored = make_target(HIDDEN), make_target(replace(HIDDEN, ignore_null_columns=("a",)))
+    overwritten.apply(events)
+    ignored.apply(events)
+    assert overwritten.rows() == [(1, None, 2)]
+    assert ignored.rows() == [(1, "x", 2)]
+
+
+def test_measured_8_untracked_columns_make_no_history(make_target):
+    events = [(1, "ACTIVE", minute, minute, "U") for minute in range(51)]
+    every, tracked = make_target(HISTORY), make_target(replace(HISTORY, track_history_except=("b",)))
+    assert every.apply(events) == Counts(upserted=51)
+    assert tracked.apply(events) == Counts(upserted=1)
+    assert tracked.rows() == [(1, "ACTIVE", 50, 0, None)]
+
+
+def test_measured_3c_a_struct_orders_by_its_first_field_then_the_next(make_target):
+    cdc = replace(HISTORY, sequence_by="struct(seq, b)")
+    target = make_target(cdc)
+    target.apply([(1, "SUSPENDED", 2, 10, "U"), (1, "ACTIVE", 1, 10, "U"), (2, "ACTIVE", 1, 11, "U")])
+    assert target.rows() == [
+        (1, "ACTIVE", 1, (10, 1), (10, 2)),
+        (1, "SUSPENDED", 2, (10, 2), None),
+        (2, "ACTIVE", 1, (11, 1), None),
+    ]
+    with pytest.raises(LakeflowError, match=r"sequence_by struct\(seq, b\) is NULL in 1 change;"):
+        target.apply([(1, "SUSPENDED", None, 10, "U")])
+
+
+@pytest.mark.parametrize("cdc", [KEPT, HIDDEN], ids=["the target keeps the sequence", "the sequence is hidden"])
+def test_a_truncation_removes_what_is_not_later_whenever_it_comes(make_target, cdc):
+    target = make_target(replace(cdc, apply_as_truncates="op = 'T'"))
+    target.apply([(1, "x", 1, 1, "U"), (2, "x", 1, 5, "U"), (3, "x", 1, 9, "U")])
+    assert target.apply([(None, None, None, 5, "T"), (1, "y", 1, 4, "U"), (4, "x", 1, 7, "U")]) == Counts(1, 2)
+    target.apply([(2, "late", 1, 3, "U"), (5, "late", 1, 5, "U"), (2, "again", 1, 6, "U")])
+    assert target.rows("k", "a") == [(2, "again"), (3, "x"), (4, "x")]
+
+
+@pytest.mark.parametrize("cdc", [KEPT, HISTORY], ids=["type 1", "type 2"])
+def test_a_column_that_appears_is_added_and_one_that_is_missing_is_null(make_target, cdc):
+    target = make_target(cdc)
+    target.apply([(1, "x", 1, 1, "U"), (2, "x", 1, 1, "U")])
+    target.schema = "k INT, a STRING, c STRUCT<d: INT>, seq INT, op STRING"
+    target.apply([(1, "y", (7,), 2, "U")])
+    target.schema = "k INT, a STRING, c STRUCT<d: INT, e: INT>, seq INT, op STRING"
+    target.apply([(3, "y", (7, 8), 2, "U")])
+    latest = target.spark.table(target.name)
+    latest = latest if cdc.scd_type == 1 else latest.where("__END_AT IS NULL")
+    assert sorted(tuple(row) for row in latest.select("k", "a", "b", "c.d", "c.e").collect()) == [
+        (1, "y", None, 7, None),
+        (2, "x", 1, None, None),
+        (3, "y", None, 7, 8),
+    ]
+
+
+def test_maps_generated_columns_and_defaults(make_target):
+    schema = "k INT, m MAP<STRING, INT>, seq INT"
+    cdc = AutoCdc(source="s", keys=("k",), sequence_by="seq", scd_type=2, except_columns=("seq",))
+    declared = (
+        "k INT, m MAP<STRING, INT>, doubled INT GENERATED ALWAYS AS (k * 2), origin STRING DEFAULT 'crm', __START_AT INT, __END_AT INT"
+    )
+    target = make_target(cdc, schema, declared, {**auto_cdc.TARGET_PROPERTIES, "delta.feature.allowColumnDefaults": "supported"})
+    changes = target.frame([(1, {"x": 1}, 1), (1, {"x": 1}, 2), (1, {"x": 2}, 3)])
+    apply_batch(target.spark, changes, target=target.name, state=target.state, cdc=cdc, generated=("doubled",))
+    assert target.rows("k", "m", "doubled", "origin", "__START_AT", "__END_AT") == [
+        (1, {"x": 1}, 2, "crm", 1, 3),
+        (1, {"x": 2}, 2, "crm", 3, None),
+    ]
+
+
+def test_a_batch_that_changes_nothing_makes_no_commit(make_target):
+    for cdc in (KEPT, HIDDEN, HISTORY):
+        target = make_target(cdc)
+        batch = [(1, "x", 1, 2, "U"), (2, "x", 1, 2, "U")]
+        target.apply(batch)
+        version = target.version()
+        assert target.apply([]) == Counts()
+        assert target.apply(batch) == Counts()
+        assert target.version() == version
+
+
+def test_nulls_in_keys_and_sequences_are_counted_and_no_row_is_shown(make_target):
+    target = make_target(KEPT)
+    with pytest.raises(LakeflowError, match=r"the key k is NULL in 2 changes; drop such rows before") as fault:
+        target.apply([(None, "secret", 1, 1, "U"), (None, "secret", 1, 1, "U"), (1, "x", 1, 1, "U")])
+    assert "secret" not in str(fault.value)
+    with pytest.raises(LakeflowError, match=r"sequence_by seq is NULL in 1 change;"):
+        target.apply([(1, "x", 1, None, "U"), (1, "x", 1, 1, "U")])
+    assert target.rows() == []
+
+
+def test_another_definition_or_a_lost_state_asks_for_a_full_refresh(make_target, tmp_path):
+    target = make_target(KEPT)
+    target.apply([(1, "x", 1, 1, "U")])
+    other = replace(target, cdc=replace(KEPT, sequence_by="-seq"))
+    with pytest.raises(LakeflowError, match="are not those that its state was made with; run a full refresh"):
+        other.apply([(1, "x", 1, 1, "U")])
+    with pytest.raises(LakeflowError, match="the state that orders them is gone; run a full refresh"):
+        replace(target, state=str(tmp_path / "lost")).apply([(1, "x", 1, 1, "U")])
+
+
+def schema_of(spark, cdc: AutoCdc, changes: str = CHANGES):
+    return target_schema(spark.createDataFrame([], changes).schema, cdc, spark)
+
+
+def test_the_columns_of_a_target(spark):
+    assert schema_of(spark, KEPT).names == ["k", "a", "b", "seq"]
+    assert schema_of(spark, replace(KEPT, columns=("B", "K"), except_columns=())).names == ["k", "b"]
+    history = schema_of(spark, replace(HISTORY, sequence_by="struct(seq, a)"))
+    assert history.names == ["k", "a", "b", "__START_AT", "__END_AT"]
+    assert history["__END_AT"].dataType.simpleString() == "struct<seq:int,a:string>"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keys": ("nix",)}, "the key `nix` is not a column of the changes; there are k, a, b, seq, op"),
+        ({"keys": ()}, "at least one key"),
+        ({"except_columns": ("k",)}, "the key `k` is not among the columns that the target keeps"),
+        ({"except_columns": ("nix",)}, "the column list `nix` is not a column"),
+        ({"columns": ("k",)}, "not both"),
+        ({"sequence_by": "nix"}, "sequence_by nix cannot be read from the changes (UNRESOLVED_COLUMN"),
+        ({"sequence_by": "map(a, b)"}, "has no order"),
+        ({"apply_as_deletes": "a +"}, "apply_as_deletes a + cannot be read"),
+        ({"apply_as_deletes": "b"}, "apply_as_deletes b is not a condition"),
+        ({"track_history": ("a",)}, "needs SCD type 2"),
+        ({"scd_type": 2, "track_history": ("k",)}, "the track history list `k` is not a column"),
+    ],
+)
+def test_a_definition_that_does_not_fit_is_refused(spark, change, message):
+    with pytest.raises(LakeflowError) as fault:
+        schema_of(spark, replace(KEPT, **change))
+    assert message in fault.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scd_type": 2, "apply_as_truncates": "op = 'T'"}, "apply_as_truncates is for SCD type 1 only"),
+        ({"ignore_null_updates": True, "apply_as_truncates": "op = 'T'"}, "together with ignore_null_updates"),
+        ({"ignore_null_columns": ("s",)}, "ignore_null_updates on the struct column `s`"),
+        ({"scd_type": 3}, "SCD type 3"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(spark, change, message):
+    with pytest.raises(UnsupportedError) as fault:
+        schema_of(spark, replace(KEPT, **change), CHANGES + ", s STRUCT<x: INT>")
+    assert message in fault.value.message
+
+
+def test_reserved_names_are_refused(spark):
+    with pytest.raises(LakeflowError, match="`__START_AT` has a reserved name"):
+        schema_of(spark, KEPT, CHANGES + ", __START_AT INT")

@@ -103,11 +103,7 @@ def apply_batch(
     """
     definition = _Definition.of(changes, cdc)
     _evolve(spark, target, definition.schema)
-    batch = _Batch(spark, definition, changes, target, state, generated)
-    try:
-        return batch.apply()
-    finally:
-        batch.release()
+    return _Batch(spark, definition, changes, target, state, generated).apply()
 
 
 @dataclass(frozen=True)
@@ -140,12 +136,16 @@ class _Definition:
             if key not in kept_names:
                 raise LakeflowError(f"AUTO CDC: the key `{key}` is not among the columns that the target keeps")
             if not _orderable(changes.schema[key].dataType):
-                raise LakeflowError(f"AUTO CDC: the key `{key}` has the type {changes.schema[key].dataType.simpleString()},"
-                                    " which cannot be compared")
+                raise LakeflowError(
+                    f"AUTO CDC: the key `{key}` has the type {changes.schema[key].dataType.simpleString()},"
+                    " which cannot be compared"
+                )
         sequence = StructField(cdc.sequence_by, _type_of(changes, cdc.sequence_by, "sequence_by"))
         if not _orderable(sequence.dataType):
-            raise LakeflowError(f"AUTO CDC: sequence_by {cdc.sequence_by} has the type {sequence.dataType.simpleString()},"
-                                " which has no order")
+            raise LakeflowError(
+                f"AUTO CDC: sequence_by {cdc.sequence_by} has the type {sequence.dataType.simpleString()},"
+                " which has no order"
+            )
         for what in ("apply_as_deletes", "apply_as_truncates"):
             predicate = getattr(cdc, what)
             if predicate is not None and not isinstance(_type_of(changes, predicate, what), BooleanType):
@@ -156,20 +156,27 @@ class _Definition:
             chosen = _select(values, cdc.ignore_null_columns, cdc.ignore_null_except, "ignore_null_updates list")
             for field in chosen:
                 if isinstance(field.dataType, StructType):
-                    raise UnsupportedError(f"AUTO CDC: ignore_null_updates on the struct column `{field.name}` is not supported,"
-                                           " since it would have to keep nested fields one by one; leave it out by"
-                                           " ignore_null_updates_except_column_list")
+                    raise UnsupportedError(
+                        f"AUTO CDC: ignore_null_updates on the struct column `{field.name}` is not supported,"
+                        " since it would have to keep nested fields one by one; leave it out by"
+                        " ignore_null_updates_except_column_list"
+                    )
             ignored = tuple(field.name for field in chosen)
         tracked = None
         if cdc.track_history is not None or cdc.track_history_except:
             if cdc.scd_type != 2:
                 raise LakeflowError("AUTO CDC: track_history_column_list needs SCD type 2")
-            tracked = tuple(field.name for field in _select(values, cdc.track_history, cdc.track_history_except, "track history list"))
+            tracked = tuple(
+                field.name
+                for field in _select(values, cdc.track_history, cdc.track_history_except, "track history list")
+            )
         if cdc.apply_as_truncates is not None:
             if cdc.scd_type != 1:
                 raise UnsupportedError("AUTO CDC: apply_as_truncates is for SCD type 1 only, as on Databricks")
             if ignored:
-                raise UnsupportedError("AUTO CDC: apply_as_truncates together with ignore_null_updates is not supported")
+                raise UnsupportedError(
+                    "AUTO CDC: apply_as_truncates together with ignore_null_updates is not supported"
+                )
         columns = [StructField(field.name, field.dataType) for field in kept]
         if cdc.scd_type == 2:
             columns += [StructField(START, sequence.dataType), StructField(END, sequence.dataType)]
@@ -197,7 +204,6 @@ class _Batch:
         self.target_name = target
         self.target = DeltaTable.forName(spark, target)
         self.state_path = state
-        self.cached: list[DataFrame] = []
 
         fields = {field.name.lower(): field for field in self.target.toDF().schema}
         given = {field.name.lower() for field in definition.schema}
@@ -222,19 +228,26 @@ class _Batch:
 
     def apply(self) -> Counts:
         truncates = self.cdc.apply_as_truncates is not None
-        changes = self.changes.where(~F.col(_TRUNCATES)) if truncates else self.changes
-        last = changes.groupBy(*_columns([*self.keys, *([_SEQUENCE] if self.keeps_events else [])])).agg(
-            F.max_by(F.struct(*_columns([_SEQUENCE, *self.content])), _order()).alias("event"),
-            F.count("*").alias("rows"),
-            F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("unordered"),
+        if truncates:
+            _once(self.changes)
+        last = (
+            self.changes.where(~F.col(_TRUNCATES))
+            .groupBy(*_columns([*self.keys, *([_SEQUENCE] if self.keeps_events else [])]))
+            .agg(
+                F.max_by(F.struct(*_columns([_SEQUENCE, *self.content])), _order()).alias("event"),
+                F.count("*").alias("rows"),
+                F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("unordered"),
+            )
         )
-        last = self._cache(last)
+        last = _once(last)
         any_rows, any_deletes = self._inspect(last)
         truncation = self._last_truncation() if truncates else None
         if not any_rows and truncation is None:
             return Counts()
         self._open_state()
-        events = last.select(*_columns(self.keys), *(F.col("event")[name].alias(name) for name in (_SEQUENCE, *self.content)))
+        events = last.select(
+            *_columns(self.keys), *(F.col("event")[name].alias(name) for name in (_SEQUENCE, *self.content))
+        )
         if self.cdc.scd_type == 2:
             return self._apply_to_history(events)
         if self.definition.ignored:
@@ -248,10 +261,6 @@ class _Batch:
         if self.sequence_column:
             return self._apply_by_target(events, any_deletes, truncation is not None)
         return self._apply_by_state(events, truncation is not None)
-
-    def release(self) -> None:
-        for frame in self.cached:
-            frame.unpersist()
 
     def _events_of(self, changes: DataFrame, given: set[str]) -> DataFrame:
         def holds(predicate: str | None) -> Column:
@@ -278,10 +287,6 @@ class _Batch:
         if not names:
             return F.lit(0).cast(LongType())
         return F.xxhash64(F.to_json(F.struct(*(_column(name, alias) for name in names)), _JSON))
-
-    def _cache(self, frame: DataFrame) -> DataFrame:
-        self.cached.append(frame.persist())
-        return frame
 
     def _inspect(self, last: DataFrame) -> tuple[bool, bool]:
         """Whether there are events, and deletes among them; refuses keys and sequences that are NULL, and learns the keys' range."""
@@ -330,14 +335,16 @@ class _Batch:
         self.state_columns = [field.name for field in fields]
         schema = StructType([StructField(field.name, field.dataType) for field in fields])
         if not DeltaTable.isDeltaTable(self.spark, self.state_path):
-            if not self.target.toDF().isEmpty():
+            if self.target.toDF().inputFiles():
                 raise LakeflowError(
                     f"AUTO CDC into {self.target_name}: the table has rows, but the state that orders them is gone; run a full refresh"
                 )
             DeltaTable.createIfNotExists(self.spark).location(self.state_path).addColumns(schema).execute()
         known = {field.name: field.dataType for field in DeltaTable.forPath(self.spark, self.state_path).toDF().schema}
         fixed = fields[: len(self.keys) + 2] if self.keeps_events else fields
-        if any(known.get(field.name) != field.dataType for field in fixed) or (len(known) > len(fixed) and not self.keeps_events):
+        if any(known.get(field.name) != field.dataType for field in fixed) or (
+            len(known) > len(fixed) and not self.keeps_events
+        ):
             raise LakeflowError(
                 f"AUTO CDC into {self.target_name}: its keys, sequence_by or columns are not those that its state was made with;"
                 " run a full refresh"
@@ -352,7 +359,9 @@ class _Batch:
     def _append(self, events: DataFrame) -> None:
         """Adds events to the state, which does not mind having them already."""
         known = [name for name in self.state_columns if name in events.columns]
-        events.select(*_columns(known)).write.format("delta").mode("append").option("mergeSchema", True).save(self.state_path)
+        events.select(*_columns(known)).write.format("delta").mode("append").option("mergeSchema", True).save(
+            self.state_path
+        )
         state = self._whole_state()
         if len(state.inputFiles()) > _COMPACT_ABOVE_FILES:
             by = [*self.keys, _SEQUENCE] if self.keeps_events else self.keys
@@ -384,7 +393,9 @@ class _Batch:
         """The target keeps the sequence: the state only has to remember the deletes."""
         if any_deletes:
             self._append(events.where(_DELETED))
-        gone = self._state().select(*(_column(key).alias(f"{_AT}_{key}") for key in self.keys), F.col(_SEQUENCE).alias(_AT))
+        gone = self._state().select(
+            *(_column(key).alias(f"{_AT}_{key}") for key in self.keys), F.col(_SEQUENCE).alias(_AT)
+        )
         superseded = reduce(and_, (_column(key) == _column(f"{_AT}_{key}") for key in self.keys))
         events = events.join(gone, superseded & ~F.col(_DELETED) & (F.col(_AT) >= F.col(_SEQUENCE)), "left_anti")
         deleted = 0
@@ -407,13 +418,15 @@ class _Batch:
         )
         # An event that is known already may be in the state and not in the target: the batch before was killed in between.
         fresh = events.join(known, self.keys, "left").where(F.col("known").isNull() | (_order() >= F.col("known")))
-        fresh = self._cache(fresh.withColumn("new", F.col("known").isNull() | (_order() > F.col("known"))))
+        fresh = _once(fresh.withColumn("new", F.col("known").isNull() | (_order() > F.col("known"))))
         new = fresh.where("new")
         if truncated:
             last = _winners(self._whole_state().where(_column(self.keys[0]).isNotNull()), self.keys, _order())
             gone = last.crossJoin(F.broadcast(self._truncated_until())).where(F.col(_SEQUENCE) <= F.col(_AT))
             gone = gone.join(fresh.select(*_columns(self.keys)), self.keys, "left_anti")
-            fresh = fresh.unionByName(gone.select(*_columns(self.keys), F.lit(True).alias(_DELETED)), allowMissingColumns=True)
+            fresh = fresh.unionByName(
+                gone.select(*_columns(self.keys), F.lit(True).alias(_DELETED)), allowMissingColumns=True
+            )
             self.range = []
         if not new.isEmpty():
             self._append(new)
@@ -440,11 +453,11 @@ class _Batch:
 
     def _apply_to_history(self, events: DataFrame) -> Counts:
         affected = events.select(*_columns(self.keys)).distinct()
-        shown = self._cache(self.target.toDF().where(self._within_range()).join(affected, self.keys, "left_semi"))
+        shown = _once(self.target.toDF().where(self._within_range()).join(affected, self.keys, "left_semi"))
         if self.definition.ignored:
             return self._replace(shown, self._timeline(self._filled(self._remember(events))).where("shown"))
         past = self._past(events, shown, self._state().join(affected, self.keys, "left_semi"))
-        timeline = self._cache(self._timeline(past))
+        timeline = _once(self._timeline(past))
         in_state = F.col(_RANK).eqNullSafe(F.lit(_FROM_STATE))
         unseen = timeline.where(F.when(in_state, F.col("new")).otherwise(F.col("hidden")))
         if not unseen.isEmpty():
@@ -472,10 +485,19 @@ class _Batch:
             shown.where(F.col(START).isNotNull())
             .withColumn(_DELETED, F.lit(False))
             .withColumn(_DIGEST, self._digest())
-            .select(*_columns(self.keys), F.col(START).alias(_SEQUENCE), event.alias("event"), F.lit(_FROM_START).alias(_RANK)),
+            .select(
+                *_columns(self.keys),
+                F.col(START).alias(_SEQUENCE),
+                event.alias("event"),
+                F.lit(_FROM_START).alias(_RANK),
+            ),
             state.select(
                 "*",
-                *(F.lit(None).cast(field.dataType).alias(field.name) for field in self.value_fields if field.name not in state.columns),
+                *(
+                    F.lit(None).cast(field.dataType).alias(field.name)
+                    for field in self.value_fields
+                    if field.name not in state.columns
+                ),
             )
             .withColumn(_DIGEST, F.when(~F.col(_DELETED), self._digest()))
             .select(*_columns([*self.keys, _SEQUENCE]), event.alias("event"), F.lit(_FROM_STATE).alias(_RANK)),
@@ -500,7 +522,8 @@ class _Batch:
             "new", F.col("batch").isNotNull() & (F.col("known").isNull() | (rank("batch") > rank("known")))
         ).withColumn("event", F.when(F.col("new"), F.col("batch")).otherwise(F.col("known")))
         return merged.select(
-            *_columns([*self.keys, _SEQUENCE, _RANK, "new"]), *(F.col("event")[name].alias(name) for name in (_DELETED, *self.values))
+            *_columns([*self.keys, _SEQUENCE, _RANK, "new"]),
+            *(F.col("event")[name].alias(name) for name in (_DELETED, *self.values)),
         )
 
     def _timeline(self, events: DataFrame) -> DataFrame:
@@ -512,7 +535,9 @@ class _Batch:
         so_far = by_key.rowsBetween(Window.unboundedPreceding, Window.currentRow)
         tracked = self._comparable(self.values if self.definition.tracked is None else self.definition.tracked)
         upsert, after_upsert = ~F.col(_DELETED), ~F.coalesce(F.lag(_DELETED).over(by_key), F.lit(True))
-        events = events.withColumn("continues", upsert & after_upsert & tracked.eqNullSafe(F.lag(tracked).over(by_key))).withColumns(
+        events = events.withColumn(
+            "continues", upsert & after_upsert & tracked.eqNullSafe(F.lag(tracked).over(by_key))
+        ).withColumns(
             {
                 "continued": F.coalesce(F.lead("continues").over(by_key), F.lit(False)),
                 "head": F.last(F.when(upsert & ~F.col("continues"), F.col(_SEQUENCE)), ignorenulls=True).over(so_far),
@@ -569,7 +594,9 @@ class _Batch:
         in_life = Window.partitionBy(*_columns([*self.keys, _AT])).orderBy(_SEQUENCE)
         return (
             events.withColumn(_AT, F.sum(F.col(_DELETED).cast("int")).over(by_key))
-            .withColumns({name: F.last(_column(name), ignorenulls=True).over(in_life) for name in self.definition.ignored})
+            .withColumns(
+                {name: F.last(_column(name), ignorenulls=True).over(in_life) for name in self.definition.ignored}
+            )
             .withColumns({name: F.when(~F.col(_DELETED), _column(name)) for name in self.definition.ignored})
             .drop(_AT)
         )
@@ -579,6 +606,11 @@ _JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZForm
 _PRUNED_BY = (StringType, IntegralType, DecimalType, DateType)
 # Which of two accounts of an event is right: the state's, then the visible row's that starts there, then the end of one.
 _FROM_END, _FROM_START, _FROM_STATE, _FROM_BATCH = range(4)
+
+
+def _once(frame: DataFrame) -> DataFrame:
+    """The frame, computed by the first job that needs it. Plans on a checkpoint stay short; on a cached frame a batch took twice as long."""
+    return frame.localCheckpoint(eager=False)
 
 
 def _order() -> Column:
@@ -635,7 +667,9 @@ def _names(names: Iterable[str], fields: Sequence[StructField], what: str) -> tu
     by_name = {field.name.lower(): field.name for field in fields}
     for name in names:
         if name.strip("`").lower() not in by_name:
-            raise LakeflowError(f"AUTO CDC: the {what} `{name}` is not a column of the changes; there are {_listed(fields)}")
+            raise LakeflowError(
+                f"AUTO CDC: the {what} `{name}` is not a column of the changes; there are {_listed(fields)}"
+            )
     return tuple(by_name[name.strip("`").lower()] for name in names)
 
 
