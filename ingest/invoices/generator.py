@@ -22,19 +22,19 @@ TERMS_DAYS = 15
 
 _CENT = Decimal("0.01")
 _ZERO = Decimal("0.00")
-_GIVEN_NAMES = "Alex Betty Chris Daniel Emily Fiona Grace Henry Ivy Jason Kelly Leo Mandy Nora Oscar Peter".split()
-_FAMILY_NAMES = "Chan Cheung Fung Ho Kwok Lam Lau Lee Leung Li Ng Tang Tse Wong Yeung Yip".split()
-_STREETS = "Court Square,Pineview Place,Harbour Road,Queen's Terrace,Temple Street,Garden Lane,Hill Path".split(",")
-_MATERIALS = "LEATHER,COTTON,LINEN,WOOL,DENIM,SILK,CORDUROY,CANVAS".split(",")
-_CUTS = "CLASSIC,CREWNECK,SLIM,RELAXED,CROPPED,HOODED,PLEATED,STRAIGHT".split(",")
-_GARMENTS = "JACKET,T-SHIRT,SHORTS,TROUSERS,SKIRT,COAT,SHIRT,SCARF,BELT,DRESS".split(",")
+_GIVEN_NAMES = ["Alex", "Betty", "Chris", "Daniel", "Emily", "Fiona", "Grace", "Henry", "Ivy", "Jason", "Kelly", "Leo"]
+_FAMILY_NAMES = ["Chan", "Cheung", "Fung", "Ho", "Kwok", "Lam", "Lau", "Lee", "Leung", "Ng", "Tang", "Wong", "Yip"]
+_STREETS = ["Court Square", "Pineview Place", "Harbour Road", "Temple Street", "Garden Lane", "Hill Path"]
+_MATERIALS = ["LEATHER", "COTTON", "LINEN", "WOOL", "DENIM", "SILK", "CORDUROY", "CANVAS"]
+_CUTS = ["CLASSIC", "CREWNECK", "SLIM", "RELAXED", "CROPPED", "HOODED", "PLEATED", "STRAIGHT"]
+_GARMENTS = ["JACKET", "T-SHIRT", "SHORTS", "TROUSERS", "SKIRT", "COAT", "SHIRT", "SCARF", "BELT", "DRESS"]
 _PAYMENT_METHODS = ("Visa", "Mastercard", "Octopus", "FPS", "Bank transfer")
 
 
 def documents(count: int, *, seed: int, as_of: date) -> Iterator[Document]:
     """Documents by the landing contract, in the order of their dates, numbered from HK-00002.
 
-    The dates lie between 1 November 2023 and 31 March 2024, none after `as_of`; an invoice that was due by then is paid.
+    The dates lie between 1 November 2023 and 31 March 2024, none after `as_of`; what was due by then is paid.
     About one in twenty is a credit note over some lines of an earlier invoice; one in sixty is cancelled. Amounts are
     HKD with two decimals, rounded half up, and add up to the cent: line = quantity x price, subtotal = lines,
     tax = rate x (subtotal - discount + charge), total = subtotal - discount + charge + tax.
@@ -122,7 +122,8 @@ def _line(rng: random.Random, product: Document) -> Document:
     if product["unit_of_measure"] == "MTR":
         quantity = str(Decimal(rng.randint(1, 60)) / 4)
     else:
-        quantity = str(rng.randint(11, 40) if rng.random() < 0.03 else rng.choices((1, 2, 3, 5, 10), (60, 20, 10, 7, 3))[0])
+        usual = rng.choices((1, 2, 3, 5, 10), (60, 20, 10, 7, 3))[0]
+        quantity = str(rng.randint(11, 40) if rng.random() < 0.03 else usual)
     return _priced({**product, "quantity": quantity})
 
 

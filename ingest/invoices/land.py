@@ -113,9 +113,7 @@ def run(argv: Sequence[str], spark: SparkSession | None = None) -> list[Landed]:
 def main() -> None:
     """The entry point; exit code 0, or 1 with one line on stderr, or 2 after a wrong option."""
     options = _parse(sys.argv[1:])
-    cli.command(
-        lambda: "\n".join(map(str, _run(options))), run_id=uuid.uuid4().hex, show_traceback=options.traceback
-    )
+    cli.command(lambda: "\n".join(map(str, _run(options))), run_id=uuid.uuid4().hex, show_traceback=options.traceback)
 
 
 def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> list[Landed]:
@@ -137,7 +135,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--landing-url", required=True, help="folder that files land in, such as s3://bucket/prefix")
     parser.add_argument(
-        "--fixture", type=Path, nargs="+", action="extend", default=[], metavar="FILE", help="JSON files, a document each"
+        "--fixture",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="JSON files, one document in each",
     )
     parser.add_argument("--generate", type=cli.at_least(1), metavar="N", help="documents to make up")
     parser.add_argument("--seed", type=int, default=1, help="another one makes up others (%(default)s)")

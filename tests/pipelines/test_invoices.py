@@ -43,10 +43,11 @@ def document(number: str, *nets: str, **fields) -> contract.Document:
     return {"total_amount": str(total), **made}
 
 
-def purchase(number: str, customer: str | None, day: str, total: str, quantity: str = "1", **fields) -> contract.Document:
-    line = {"item_id": "A-1", "item_name": "Thing", "quantity": quantity, "line_net_amount": total}
-    customers = {"customer": {"id": customer, "name": f"Customer {customer}"}} if customer else {"customer": {}}
-    return document(number, invoice_date=day, **customers, **({"lines": [line]} | fields))
+def purchase(number: str, customer: str | None, day: str, total: str, *, quantity: str = "1", **fields):
+    """A document with one line over this amount; `customer` may be unknown."""
+    thing = {"item_id": "A-1", "item_name": "Thing", "quantity": quantity, "line_net_amount": total}
+    buyer = {"id": customer, "name": f"Customer {customer}"} if customer else {}
+    return document(number, invoice_date=day, customer=buyer, lines=[thing], **fields)
 
 
 def line(quantity: str) -> dict[str, str]:
@@ -132,12 +133,14 @@ REFUSED: dict[str, tuple[str | contract.Document, list[str]]] = {
     "three-decimals": (REAL | {"total_amount": "5036.851"}, ["amounts_have_two_decimals"]),
     "tax-is-text": (document("R", "1.00", total_amount="1.00") | {"tax_amount": "five"}, ["amounts_have_two_decimals"]),
     "quantity-is-text": (REAL | {"lines": [ONE | {"quantity": "one"}, *REAL["lines"][1:]]}, ["numbers_are_decimals"]),
-    "line-without-amount": (document("R", lines=[{"item_name": "Thing"}], total_amount="1"), ["line_amounts_are_given"]),
+    "line-without-amount": (document("R", lines=[{"item_name": "A"}], total_amount="1"), ["line_amounts_are_given"]),
     "line-is-null": (document("R", "1.00") | {"lines": [None]}, ["line_amounts_are_given"]),
     "line-does-not-multiply": (
         REAL | {"lines": [ONE | {"quantity": "2"}, *REAL["lines"][1:]]}, ["line_is_quantity_times_price"],
     ),
-    "lines-do-not-add-up": (document("R", "1.00", subtotal_amount="1.03"), ["subtotal_is_sum_of_lines"]),
+    "lines-do-not-add-up": (
+        document("R", "1.00", subtotal_amount="1.03", total_amount="1.03"), ["subtotal_is_sum_of_lines"],
+    ),
     "tax-is-not-its-rate": (
         REAL | {"tax_amount": "249.85", "total_amount": "5046.85", "balance_due_amount": "10.00"},
         ["tax_is_rate_of_its_base"],
@@ -166,7 +169,7 @@ TOTALS = {"V-corrected": "120.00", "V-repeated": "100.00", "V-late": "100.00", "
 
 @dataclass
 class Lakehouse:
-    """The pipeline over a landing zone of its own; tables are read after each update, since the next one changes them."""
+    """The pipeline over a landing zone of its own. Tables are read after each update, since the next changes them."""
 
     spark: object
     folder: Path
@@ -262,29 +265,21 @@ class TestRealInvoice:
     def test_answers(self, alone):
         (customer,) = alone.answers["top_five_customers_of_january_2024"]
         assert (customer.customer_id, customer.customer_name) == ("11134891", "Chris Wong")
-        assert (customer.total_purchase_amount, customer.total_ex_tax_amount) == (Decimal("5036.85"), Decimal("4797.00"))
+        assert customer.total_purchase_amount == Decimal("5036.85")
+        assert customer.total_ex_tax_amount == Decimal("4797.00")
         assert [tuple(row) for row in alone.answers["invoices_with_quantity_over_10"]] == [(0,)]
         (day,) = alone.answers["date_with_highest_total"]
         assert (day.invoice_date, day.total_purchase_amount) == (date(2024, 1, 1), Decimal("5036.85"))
 
     def test_lines(self, alone):
-        assert [
-            (
-                row.line_number,
-                row.item_name,
-                str(row.quantity),
-                str(row.unit_price),
-                str(row.line_net_amount),
-                str(row.allocated_discount_amount),
-                str(row.allocated_tax_amount),
-                str(row.line_total_amount),
-                str(row.line_total_amount_rpt),
-            )
-            for row in alone.lines
-        ] == [
-            (1, "LEATHER SLEEVE CLASSIC JACKET", "1.0000", "3380.000000", "3380.00", "338.00", "152.10", "3194.10", "3194.10"),
-            (2, "CREWNECK COTTON T-SHIRT", "2.0000", "750.000000", "1500.00", "150.00", "67.50", "1417.50", "1417.50"),
-            (3, "WAISTBAND SHORTS", "1.0000", "450.000000", "450.00", "45.00", "20.25", "425.25", "425.25"),
+        columns = (
+            "line_number item_name quantity unit_price line_net_amount allocated_discount_amount allocated_tax_amount "
+            "line_total_amount line_total_amount_rpt"
+        )
+        assert [" ".join(str(row[column]) for column in columns.split()) for row in alone.lines] == [
+            "1 LEATHER SLEEVE CLASSIC JACKET 1.0000 3380.000000 3380.00 338.00 152.10 3194.10 3194.10",
+            "2 CREWNECK COTTON T-SHIRT 2.0000 750.000000 1500.00 150.00 67.50 1417.50 1417.50",
+            "3 WAISTBAND SHORTS 1.0000 450.000000 450.00 45.00 20.25 425.25 425.25",
         ]
 
     def test_document(self, alone):
@@ -307,7 +302,8 @@ class TestRealInvoice:
             (None, "WAISTBAND SHORTS", True),
             (None, "Unknown", False),
         }
-        assert [(row.seller_name, row.seller_country_code) for row in alone.sellers] == [("East Star Retail Ltd.", "HK")]
+        (seller,) = alone.sellers
+        assert (seller.seller_name, seller.seller_country_code) == ("East Star Retail Ltd.", "HK")
         assert len(alone.dates) == 366
         (new_year,) = (row for row in alone.dates if row.date_key == date(2024, 1, 1))
         assert (new_year.day_of_week, new_year.iso_week, new_year.iso_year, new_year.is_weekend) == (1, 1, 2024, False)
@@ -338,15 +334,16 @@ class TestQuestions:
 
     def test_single_lines_over_ten(self, filled):
         generated = sum(
-            any(Decimal(line["quantity"]) > 10 for line in made["lines"])
+            any(Decimal(line.get("quantity", 1)) > 10 for line in made["lines"])
             for made in ALLOCATIONS
-            if made["lines"][0].get("quantity") and made.get("document_type_code", "380") == "380"
-            and made.get("status", "issued") == "issued"
-        )  # fmt: skip
+            if made.get("document_type_code") != "381" and made.get("status") != "cancelled"
+        )
+        assert generated > 0
         assert [tuple(row) for row in filled.answers["invoices_with_quantity_over_10"]] == [(3 + generated,)]
 
     def test_dates_that_tie(self, filled):
-        assert [(row.invoice_date, str(row.total_purchase_amount)) for row in filled.answers["date_with_highest_total"]] == [
+        best = filled.answers["date_with_highest_total"]
+        assert [(row.invoice_date, str(row.total_purchase_amount)) for row in best] == [
             (date(2023, 12, 31), "9999900.00"),
             (date(2024, 2, 1), "9999900.00"),
         ]
@@ -397,7 +394,8 @@ def shares(amount: Decimal, nets: list[Decimal]) -> list[Decimal]:
 class TestDocuments:
     def test_credit_notes_are_kept_as_printed(self, filled):
         (row,) = (row for row in filled.lines if row.invoice_number == "P-2")
-        assert (row.document_sign, str(row.line_total_amount), str(row.signed_total_amount_rpt)) == (-1, "1000.00", "-1000.00")
+        assert (row.document_sign, str(row.line_total_amount)) == (-1, "1000.00")
+        assert str(row.signed_total_amount_rpt) == "-1000.00"
         assert row.preceding_invoice_number == "P-1"
 
     def test_cancelled_and_replaced_are_marked(self, filled):
