@@ -294,3 +294,12 @@ def test_the_condition_of_a_window_is_open_below_and_closed_above(members_table)
     low, high = (r[0] for r in lake.sql("SELECT updated_at FROM members ORDER BY updated_at")[1:3])
     found = lake.sql(f"SELECT member_id FROM members WHERE {MEMBERS.condition(Window(low, high))}")
     assert found == [("k2",)]
+
+
+def test_a_source_that_was_emptied_is_landed_as_deletes(lake):
+    lake.load(5)
+    lake.ingest()
+    lake.refresh()
+    lake.sql("DELETE FROM members")
+    run = lake.ingest("--mode=reconcile")
+    assert (run.rows_landed, run.rows_deleted) == (5, 5)
