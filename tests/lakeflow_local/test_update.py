@@ -373,6 +373,7 @@ def test_full_refresh_reads_all_again_and_spares_what_must_not_be_reset(project:
 def test_a_definition_that_changes_changes_its_table(project: Project):
     project.land("1.json", {"k": "a"})
     project.source("a.sql", EVENTS)
+    project.source("0.sql", "CREATE OR REFRESH MATERIALIZED VIEW its_reader AS SELECT count(*) AS n FROM m;")
     project.source("b.sql", "CREATE OR REFRESH MATERIALIZED VIEW m AS SELECT k FROM events;")
     project.update()
     project.source(

@@ -190,7 +190,12 @@ class Resolver:
                 streams = any(r.frame.isStreaming for r in node.resolved)
                 node.kind = Kind.STREAMING_TABLE if streams else Kind.MATERIALIZED_VIEW
             self._check_kind(node)
-            self._set_up(node)
+            # A flow that reads this dataset may be waiting for it; what set-up reads is not what that flow reads.
+            token = _reading.set(None)
+            try:
+                self._set_up(node)
+            finally:
+                _reading.reset(token)
         node.ready = True
         self.order.append(node)
 
