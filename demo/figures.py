@@ -12,8 +12,10 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
+from ingest import extract
 from ingest.members.table import MEMBERS
 from ingest.source import Source
+from ingest.tables import Window
 from lakeflow_local.bundle import pipelines, sql_files
 from lakeflow_local.bundle.load import Bundle
 from lakeflow_local.home import find
@@ -75,10 +77,10 @@ class _Names:
 
 
 def _members(spark: SparkSession, names: _Names) -> dict[str, Any]:
-    source = Source.of(names.source)
     columns = list(MEMBERS.columns)
-    reader = spark.read.format("jdbc").options(**source.jdbc_options()).option("dbtable", MEMBERS.name)
-    mysql = reader.load().select(*columns).persist()
+    source = Source.of(names.source)
+    # By the ingest's own reader: a plain JDBC read pads what comes from a CHAR column.
+    mysql = extract.rows(spark, source, MEMBERS, Window(), partitions=1).select(*columns).persist()
     counts = {
         "mysql": mysql,
         "landed": spark.read.parquet(f"{names.landing}/{MEMBERS.name}/"),
@@ -88,10 +90,9 @@ def _members(spark: SparkSession, names: _Names) -> dict[str, Any]:
         "quarantine": spark.table(names("silver", "members_quarantine")),
     }
     figures: dict[str, Any] = {name: frame.count() for name, frame in counts.items()}
-    refused = _refused_now(spark, names)
-    expected = mysql.join(refused, "member_id", "left_anti").select(*columns)
-    actual = counts["silver"].join(refused, "member_id", "left_anti").select(*columns)
-    figures["silver_equals_mysql"] = expected.exceptAll(actual).isEmpty() and actual.exceptAll(expected).isEmpty()
+    both = mysql.withColumn("n", F.lit(1)).unionByName(counts["silver"].select(*columns, F.lit(-1).alias("n")))
+    compared = both.join(_refused_now(spark, names), "member_id", "left_anti")
+    figures["silver_equals_mysql"] = compared.groupBy(*columns).agg(F.sum("n").alias("n")).where("n <> 0").isEmpty()
     mysql.unpersist()
     return figures
 
