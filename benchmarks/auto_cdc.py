@@ -2,9 +2,9 @@
 
     python benchmarks/auto_cdc.py [--rows 1000000] [--changes 100000] [--times 1]
 
-Every line is a ratio within one run, since the machine is seldom alone. The hand-written MERGE takes the last change of a key by
-`row_number`, compares sequences in the target, and remembers nothing: it is right only while deletes are never followed by older
-events. Both write with deletion vectors.
+Every line is a ratio within one run, since the machine is seldom alone. The hand-written MERGE takes the last change of
+a key by `row_number`, compares sequences in the target, and remembers nothing: it is right only while deletes are never
+followed by older events. Both write with deletion vectors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 def events(spark: SparkSession, low: int, high: int, step: int, sequence: int) -> DataFrame:
-    """Rows of about 190 bytes under keys that have no order, every `step`-th of a range; one in twenty of later ones a delete."""
+    """Rows of about 190 bytes under unordered keys, every `step`-th of a range; one later one in twenty a delete."""
     number = spark.range(low, high, step, 4)
     return number.select(
         F.sha2(F.col("id").cast("string"), 256).substr(1, 36).alias("id"),
@@ -55,7 +55,8 @@ def by_hand(spark: SparkSession, changes: DataFrame, target: str) -> None:
         ) s ON t.id = s.id
         WHEN MATCHED AND s.seq > t.seq AND s.op = 'D' THEN DELETE
         WHEN MATCHED AND s.seq > t.seq THEN UPDATE SET {", ".join(f"{c} = s.{c}" for c in columns)}
-        WHEN NOT MATCHED AND s.op <> 'D' THEN INSERT ({", ".join(columns)}) VALUES ({", ".join(f"s.{c}" for c in columns)})
+        WHEN NOT MATCHED AND s.op <> 'D' THEN
+            INSERT ({", ".join(columns)}) VALUES ({", ".join(f"s.{c}" for c in columns)})
     """).collect()
 
 
@@ -77,7 +78,7 @@ class Bench:
         return self.spark.read.parquet(path)
 
     def run(self, rows: int, cdc: AutoCdc | None) -> float:
-        """Seconds that the changes take into a table of so many rows; every tenth of them is new, the others change a row."""
+        """Seconds of the changes into a table of so many rows; one in ten is a new row, the others change one."""
         self.number += 1
         target, state = f"spark_catalog.{SCHEMA}.t{self.number}", str(self.folder / f"state{self.number}")
         first = self.landed("first", events(self.spark, 0, rows, 1, 1))

@@ -1,19 +1,19 @@
-"""AUTO CDC on Delta: a batch of changes, in any order, becomes the current rows (type 1) or the history (type 2) of a table.
+"""AUTO CDC on Delta: changes in any order become the current rows (type 1) or the history (type 2) of a table.
 
-A target is a function of the *set* of events that were ever applied to it, so the order in which they come, how they are cut into
-batches, duplicates, and a batch that is applied again after a kill at any point make no difference. Of several events of one key
-at one sequence value one counts: a delete before an upsert, then the upsert whose content has the greatest digest.
+A target is a function of the *set* of events that were ever applied to it, so the order in which they come, how they
+are cut into batches, duplicates, and a batch that is applied again after a kill at any point make no difference. Of
+several events of one key at one sequence value one counts: a delete before an upsert, then the upsert whose content
+has the greatest digest.
 
 * Type 1: a row is the last upsert of its key, unless a delete (or truncation) is as late or later.
-* Type 2: consecutive upserts that agree on the tracked columns are a *run*, and a run is a row: `__START_AT` of its first event,
-  content of its last, `__END_AT` of the next event that is not in it, NULL if there is none. A delete only ends a run. A delete
-  that follows another is a row of its own with the keys and `__END_AT` alone, as was measured on Databricks
-  (https://github.com/ivanvyd/lakeflow-auto-cdc-torture-test shows the other cases); one before the first upsert of its key is not
-  shown.
+* Type 2: consecutive upserts that agree on the tracked columns are a *run*, and a run is a row: `__START_AT` of its
+  first event, content of its last, `__END_AT` of the next event that is not in it, NULL if there is none. A delete only
+  ends a run. A delete that follows another is a row of its own with the keys and `__END_AT` alone, as was measured on
+  Databricks; one before the first upsert of its key is not shown.
 * `ignore_null_updates`: a NULL leaves the value that the column had since the key's last delete.
 
-What the target cannot tell of the events is kept beside it, in a Delta table by path that is only ever appended to, and written
-before the target. It is compacted now and then, and nothing in it expires: Databricks forgets deletes after
+What the target cannot tell of the events is kept beside it, in a Delta table by path that is only ever appended to, and
+written before the target. It is compacted now and then, and nothing in it expires: Databricks forgets deletes after
 `pipelines.cdc.tombstoneGCThresholdInSeconds`, here a late event never revives a deleted key.
 """
 
@@ -51,8 +51,8 @@ from lakeflow_local.pipelines.graph import AutoCdc
 
 START, END = "__START_AT", "__END_AT"
 
-# With deletion vectors a MERGE writes the rows that change and not the files that they are in, and one that changes nothing
-# makes no commit.
+# With deletion vectors a MERGE writes the rows that change and not the files that they are in, and one that changes
+# nothing makes no commit.
 TARGET_PROPERTIES = {"delta.enableDeletionVectors": "true"}
 
 _SEQUENCE, _DELETED, _DIGEST = "__cdc_sequence", "__cdc_deleted", "__cdc_digest"
@@ -69,10 +69,10 @@ class Counts:
 
 
 def target_schema(changes: StructType, cdc: AutoCdc, spark: SparkSession) -> StructType:
-    """The columns of the target of `cdc` for changes of this schema; with type 2, `__START_AT` and `__END_AT` come last.
+    """The columns of the target for changes of this schema; with type 2, `__START_AT` and `__END_AT` come last.
 
     Raises:
-        LakeflowError: a column or an expression of `cdc` does not fit `changes`; the message names it and the columns there are.
+        LakeflowError: a column or an expression of `cdc` does not fit `changes`; the message names it.
         UnsupportedError: `cdc` asks for what this module does not do.
     """
     return _Definition.of(spark.createDataFrame([], changes), cdc).schema
@@ -90,8 +90,8 @@ def apply_batch(
     """Applies one batch of changes to `target`. Flows that share a target share `state`, and take turns.
 
     A column that the target lacks is added to it. One that the changes lack is NULL in what they write, unless it is in
-    `generated` or has a default, and then it is Delta's to fill. A batch that changes nothing makes no commit in the target
-    if the target was made with `TARGET_PROPERTIES`.
+    `generated` or has a default, and then it is Delta's to fill. A batch that changes nothing makes no commit in a
+    target that was made with `TARGET_PROPERTIES`.
 
     Args:
         target: qualified name of a Delta table that has the columns of `target_schema`.
@@ -234,9 +234,9 @@ class _Batch:
             self.changes.where(~F.col(_TRUNCATES))
             .groupBy(*_columns([*self.keys, *([_SEQUENCE] if self.keeps_events else [])]))
             .agg(
-                F.max_by(F.struct(*_columns([_SEQUENCE, *self.content])), _order()).alias("event"),
-                F.count("*").alias("rows"),
-                F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("unordered"),
+                F.max_by(F.struct(*_columns([_SEQUENCE, *self.content])), _order()).alias("__cdc_event"),
+                F.count("*").alias("__cdc_rows"),
+                F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("__cdc_unordered"),
             )
         )
         last = _once(last)
@@ -246,7 +246,7 @@ class _Batch:
             return Counts()
         self._open_state()
         events = last.select(
-            *_columns(self.keys), *(F.col("event")[name].alias(name) for name in (_SEQUENCE, *self.content))
+            *_columns(self.keys), *(F.col("__cdc_event")[name].alias(name) for name in (_SEQUENCE, *self.content))
         )
         if self.cdc.scd_type == 2:
             return self._apply_to_history(events)
@@ -282,28 +282,28 @@ class _Batch:
         return typed.withColumn(_DIGEST, self._digest())
 
     def _digest(self, alias: str = "") -> Column:
-        """Orders contents. It does not change with the place of a column, nor by one that is NULL, so that columns may be added."""
+        """Orders contents. The place of a column, and one that is NULL, have no part in it: columns may be added."""
         names = sorted(self.values)
         if not names:
             return F.lit(0).cast(LongType())
         return F.xxhash64(F.to_json(F.struct(*(_column(name, alias) for name in names)), _JSON))
 
     def _inspect(self, last: DataFrame) -> tuple[bool, bool]:
-        """Whether there are events, and deletes among them; refuses keys and sequences that are NULL, and learns the keys' range."""
+        """Whether there are events, and deletes among them; refuses NULL keys and sequences, learns the keys' range."""
         ranged = [field.name for field in self.key_fields if isinstance(field.dataType, _PRUNED_BY)]
         found = last.agg(
             F.count("*").alias("events"),
-            F.count_if("event." + _DELETED).alias("deletes"),
-            F.sum("unordered").alias("unordered"),
-            F.array(*(F.sum(F.when(_column(key).isNull(), F.col("rows"))) for key in self.keys)).alias("lacking"),
+            F.count_if("__cdc_event." + _DELETED).alias("deletes"),
+            F.sum("__cdc_unordered").alias("__cdc_unordered"),
+            F.array(*(F.sum(F.when(_column(key).isNull(), F.col("__cdc_rows"))) for key in self.keys)).alias("lacking"),
             F.struct(F.lit(0), *(F.min(_column(key)) for key in ranged)).alias("low"),
             F.struct(F.lit(0), *(F.max(_column(key)) for key in ranged)).alias("high"),
         ).first()
         for key, lacking in zip(self.keys, found["lacking"], strict=True):
             if lacking:
                 raise self._null("key", key, lacking)
-        if found["unordered"]:
-            raise self._null("sequence_by", self.cdc.sequence_by, found["unordered"])
+        if found["__cdc_unordered"]:
+            raise self._null("sequence_by", self.cdc.sequence_by, found["__cdc_unordered"])
         self.range = [
             (key, F.lit(low), F.lit(high))
             for key, low, high in zip(ranged, found["low"][1:], found["high"][1:], strict=True)
@@ -337,7 +337,8 @@ class _Batch:
         if not DeltaTable.isDeltaTable(self.spark, self.state_path):
             if self.target.toDF().inputFiles():
                 raise LakeflowError(
-                    f"AUTO CDC into {self.target_name}: the table has rows, but the state that orders them is gone; run a full refresh"
+                    f"AUTO CDC into {self.target_name}: the table has rows, but the state that orders them is gone;"
+                    " run a full refresh"
                 )
             DeltaTable.createIfNotExists(self.spark).location(self.state_path).addColumns(schema).execute()
         known = {field.name: field.dataType for field in DeltaTable.forPath(self.spark, self.state_path).toDF().schema}
@@ -346,8 +347,8 @@ class _Batch:
             len(known) > len(fixed) and not self.keeps_events
         ):
             raise LakeflowError(
-                f"AUTO CDC into {self.target_name}: its keys, sequence_by or columns are not those that its state was made with;"
-                " run a full refresh"
+                f"AUTO CDC into {self.target_name}: its keys, sequence_by or columns are not those that its state was"
+                " made with; run a full refresh"
             )
 
     def _whole_state(self) -> DataFrame:
@@ -375,11 +376,11 @@ class _Batch:
         """The last truncation of the batch as an event without keys, if there is one."""
         marks = self.changes.where(F.col(_TRUNCATES))
         found = marks.agg(
-            F.count("*").alias("rows"), F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("unordered")
+            F.count("*").alias("__cdc_rows"), F.count_if(_lacks(_SEQUENCE, self.sequence_type)).alias("__cdc_unordered")
         ).first()
-        if found["unordered"]:
-            raise self._null("sequence_by", self.cdc.sequence_by, found["unordered"])
-        if not found["rows"]:
+        if found["__cdc_unordered"]:
+            raise self._null("sequence_by", self.cdc.sequence_by, found["__cdc_unordered"])
+        if not found["__cdc_rows"]:
             return None
         keys = (F.lit(None).cast(field.dataType).alias(field.name) for field in self.key_fields)
         return marks.agg(F.max(_SEQUENCE).alias(_SEQUENCE)).select(*keys, _SEQUENCE, F.lit(True).alias(_DELETED))
@@ -414,12 +415,14 @@ class _Batch:
             self._state()
             .join(events.select(*_columns(self.keys)), self.keys, "left_semi")
             .groupBy(*_columns(self.keys))
-            .agg(F.max(_order()).alias("known"))
+            .agg(F.max(_order()).alias("__cdc_known"))
         )
-        # An event that is known already may be in the state and not in the target: the batch before was killed in between.
-        fresh = events.join(known, self.keys, "left").where(F.col("known").isNull() | (_order() >= F.col("known")))
-        fresh = _once(fresh.withColumn("new", F.col("known").isNull() | (_order() > F.col("known"))))
-        new = fresh.where("new")
+        # An event that the state has may not be in the target: the batch before was killed in between.
+        fresh = events.join(known, self.keys, "left").where(
+            F.col("__cdc_known").isNull() | (_order() >= F.col("__cdc_known"))
+        )
+        fresh = _once(fresh.withColumn("__cdc_new", F.col("__cdc_known").isNull() | (_order() > F.col("__cdc_known"))))
+        new = fresh.where("__cdc_new")
         if truncated:
             last = _winners(self._whole_state().where(_column(self.keys[0]).isNotNull()), self.keys, _order())
             gone = last.crossJoin(F.broadcast(self._truncated_until())).where(F.col(_SEQUENCE) <= F.col(_AT))
@@ -434,7 +437,11 @@ class _Batch:
 
     def _apply_sparse(self, events: DataFrame) -> Counts:
         by_key = Window.partitionBy(*_columns(self.keys)).orderBy(F.desc(_SEQUENCE))
-        rows = self._filled(self._remember(events)).withColumn("nth", F.row_number().over(by_key)).where("nth = 1")
+        rows = (
+            self._filled(self._remember(events))
+            .withColumn("__cdc_nth", F.row_number().over(by_key))
+            .where("__cdc_nth = 1")
+        )
         return self._merge(rows, deletes=F.lit(True), updates=self._differs())
 
     def _differs(self) -> Column:
@@ -455,20 +462,20 @@ class _Batch:
         affected = events.select(*_columns(self.keys)).distinct()
         shown = _once(self.target.toDF().where(self._within_range()).join(affected, self.keys, "left_semi"))
         if self.definition.ignored:
-            return self._replace(shown, self._timeline(self._filled(self._remember(events))).where("shown"))
+            return self._replace(shown, self._timeline(self._filled(self._remember(events))).where("__cdc_shown"))
         past = self._past(events, shown, self._state().join(affected, self.keys, "left_semi"))
         timeline = _once(self._timeline(past))
         in_state = F.col(_RANK).eqNullSafe(F.lit(_FROM_STATE))
-        unseen = timeline.where(F.when(in_state, F.col("new")).otherwise(F.col("hidden")))
+        unseen = timeline.where(F.when(in_state, F.col("__cdc_new")).otherwise(F.col("__cdc_hidden")))
         if not unseen.isEmpty():
             self._append(unseen)
-        return self._replace(shown, timeline.where("shown"))
+        return self._replace(shown, timeline.where("__cdc_shown"))
 
     def _past(self, events: DataFrame, shown: DataFrame, state: DataFrame) -> DataFrame:
         """Every event that the batch, the state and the visible rows of its keys know of, one for a sequence value.
 
-        The event at the head of a longer run is in the state, as it was: the row shows another's content. A row's end is a delete
-        unless another row starts there.
+        The event at the head of a longer run is in the state, as it was: the row shows another's content. A row's end
+        is a delete unless another row starts there.
         """
         event = F.struct(*_columns(self.content))
         rows = [
@@ -479,7 +486,7 @@ class _Batch:
                     F.lit(True).alias(_DELETED),
                     F.lit(None).cast(LongType()).alias(_DIGEST),
                     *(F.lit(None).cast(field.dataType).alias(field.name) for field in self.value_fields),
-                ).alias("event"),
+                ).alias("__cdc_event"),
                 F.lit(_FROM_END).alias(_RANK),
             ),
             shown.where(F.col(START).isNotNull())
@@ -488,7 +495,7 @@ class _Batch:
             .select(
                 *_columns(self.keys),
                 F.col(START).alias(_SEQUENCE),
-                event.alias("event"),
+                event.alias("__cdc_event"),
                 F.lit(_FROM_START).alias(_RANK),
             ),
             state.select(
@@ -500,17 +507,19 @@ class _Batch:
                 ),
             )
             .withColumn(_DIGEST, F.when(~F.col(_DELETED), self._digest()))
-            .select(*_columns([*self.keys, _SEQUENCE]), event.alias("event"), F.lit(_FROM_STATE).alias(_RANK)),
-            events.select(*_columns([*self.keys, _SEQUENCE]), event.alias("event"), F.lit(_FROM_BATCH).alias(_RANK)),
+            .select(*_columns([*self.keys, _SEQUENCE]), event.alias("__cdc_event"), F.lit(_FROM_STATE).alias(_RANK)),
+            events.select(
+                *_columns([*self.keys, _SEQUENCE]), event.alias("__cdc_event"), F.lit(_FROM_BATCH).alias(_RANK)
+            ),
         ]
-        order = F.struct(F.col("event")[_DELETED], F.col("event")[_DIGEST])
+        order = F.struct(F.col("__cdc_event")[_DELETED], F.col("__cdc_event")[_DIGEST])
         from_batch = F.col(_RANK) == _FROM_BATCH
         merged = (
             reduce(DataFrame.unionByName, rows)
             .groupBy(*_columns([*self.keys, _SEQUENCE]))
             .agg(
-                F.max_by("event", F.when(from_batch, order)).alias("batch"),
-                F.max_by("event", F.when(~from_batch, F.struct(_RANK, order))).alias("known"),
+                F.max_by("__cdc_event", F.when(from_batch, order)).alias("__cdc_batch"),
+                F.max_by("__cdc_event", F.when(~from_batch, F.struct(_RANK, order))).alias("__cdc_known"),
                 F.max(F.when(~from_batch, F.col(_RANK))).alias(_RANK),
             )
         )
@@ -519,11 +528,13 @@ class _Batch:
             return F.struct(F.col(name)[_DELETED], F.col(name)[_DIGEST])
 
         merged = merged.withColumn(
-            "new", F.col("batch").isNotNull() & (F.col("known").isNull() | (rank("batch") > rank("known")))
-        ).withColumn("event", F.when(F.col("new"), F.col("batch")).otherwise(F.col("known")))
+            "__cdc_new",
+            F.col("__cdc_batch").isNotNull()
+            & (F.col("__cdc_known").isNull() | (rank("__cdc_batch") > rank("__cdc_known"))),
+        ).withColumn("__cdc_event", F.when(F.col("__cdc_new"), F.col("__cdc_batch")).otherwise(F.col("__cdc_known")))
         return merged.select(
-            *_columns([*self.keys, _SEQUENCE, _RANK, "new"]),
-            *(F.col("event")[name].alias(name) for name in (_DELETED, *self.values)),
+            *_columns([*self.keys, _SEQUENCE, _RANK, "__cdc_new"]),
+            *(F.col("__cdc_event")[name].alias(name) for name in (_DELETED, *self.values)),
         )
 
     def _timeline(self, events: DataFrame) -> DataFrame:
@@ -536,22 +547,24 @@ class _Batch:
         tracked = self._comparable(self.values if self.definition.tracked is None else self.definition.tracked)
         upsert, after_upsert = ~F.col(_DELETED), ~F.coalesce(F.lag(_DELETED).over(by_key), F.lit(True))
         events = events.withColumn(
-            "continues", upsert & after_upsert & tracked.eqNullSafe(F.lag(tracked).over(by_key))
+            "__cdc_continues", upsert & after_upsert & tracked.eqNullSafe(F.lag(tracked).over(by_key))
         ).withColumns(
             {
-                "continued": F.coalesce(F.lead("continues").over(by_key), F.lit(False)),
-                "head": F.last(F.when(upsert & ~F.col("continues"), F.col(_SEQUENCE)), ignorenulls=True).over(so_far),
-                "next": F.lead(_SEQUENCE).over(by_key),
-                "repeated": F.col(_DELETED) & ~after_upsert,
+                "__cdc_continued": F.coalesce(F.lead("__cdc_continues").over(by_key), F.lit(False)),
+                "__cdc_head": F.last(
+                    F.when(upsert & ~F.col("__cdc_continues"), F.col(_SEQUENCE)), ignorenulls=True
+                ).over(so_far),
+                "__cdc_next": F.lead(_SEQUENCE).over(by_key),
+                "__cdc_repeated": F.col(_DELETED) & ~after_upsert,
             }
         )
-        ends_run, lived = upsert & ~F.col("continued"), F.col("head").isNotNull()
+        ends_run, lived = upsert & ~F.col("__cdc_continued"), F.col("__cdc_head").isNotNull()
         return events.select(
             "*",
-            (ends_run | (F.col("repeated") & lived)).alias("shown"),
-            F.when(upsert, F.col("continues") | F.col("continued")).otherwise(~lived).alias("hidden"),
-            F.when(ends_run, F.col("head")).alias(START),
-            F.when(ends_run, F.col("next")).otherwise(F.col(_SEQUENCE)).alias(END),
+            (ends_run | (F.col("__cdc_repeated") & lived)).alias("__cdc_shown"),
+            F.when(upsert, F.col("__cdc_continues") | F.col("__cdc_continued")).otherwise(~lived).alias("__cdc_hidden"),
+            F.when(ends_run, F.col("__cdc_head")).alias(START),
+            F.when(ends_run, F.col("__cdc_next")).otherwise(F.col(_SEQUENCE)).alias(END),
         )
 
     def _replace(self, old: DataFrame, new: DataFrame) -> Counts:
@@ -559,12 +572,16 @@ class _Batch:
         names = [START, END, *self.values]
         at = F.coalesce(F.col(START), F.col(END))
         row = F.struct(*_columns(names))
-        before, after = (self._comparable(names, lambda name, side=side: F.col(side)[name]) for side in ("old", "new"))
+        before, after = (
+            self._comparable(names, lambda name, side=side: F.col(side)[name]) for side in ("__cdc_old", "__cdc_new")
+        )
         rows = (
-            old.select(*_columns(self.keys), at.alias(_AT), row.alias("old"))
-            .join(new.select(*_columns(self.keys), at.alias(_AT), row.alias("new")), [*self.keys, _AT], "full_outer")
-            .where(F.col("old").isNull() | F.col("new").isNull() | ~before.eqNullSafe(after))
-            .select(*_columns([*self.keys, _AT]), F.col("new").isNull().alias(_DELETED), "new.*")
+            old.select(*_columns(self.keys), at.alias(_AT), row.alias("__cdc_old"))
+            .join(
+                new.select(*_columns(self.keys), at.alias(_AT), row.alias("__cdc_new")), [*self.keys, _AT], "full_outer"
+            )
+            .where(F.col("__cdc_old").isNull() | F.col("__cdc_new").isNull() | ~before.eqNullSafe(after))
+            .select(*_columns([*self.keys, _AT]), F.col("__cdc_new").isNull().alias(_DELETED), "__cdc_new.*")
         )
         same_row = F.coalesce(_column(START, "t"), _column(END, "t")) == _column(_AT, "s")
         merge = self.target.alias("t").merge(rows.alias("s"), self._same_keys() & same_row & self._within_range("t"))
@@ -604,12 +621,12 @@ class _Batch:
 
 _JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
 _PRUNED_BY = (StringType, IntegralType, DecimalType, DateType)
-# Which of two accounts of an event is right: the state's, then the visible row's that starts there, then the end of one.
+# Which account of an event is right: the state's, then that of the visible row that starts there, then the end of one.
 _FROM_END, _FROM_START, _FROM_STATE, _FROM_BATCH = range(4)
 
 
 def _once(frame: DataFrame) -> DataFrame:
-    """The frame, computed by the first job that needs it. Plans on a checkpoint stay short; on a cached frame a batch took twice as long."""
+    """The frame, computed by the first job that needs it. A plan on a cached frame would take twice the time."""
     return frame.localCheckpoint(eager=False)
 
 
@@ -619,8 +636,8 @@ def _order() -> Column:
 
 def _winners(events: DataFrame, by: list[str], order: Column) -> DataFrame:
     rest = [name for name in events.columns if name not in by]
-    last = events.groupBy(*_columns(by)).agg(F.max_by(F.struct(*_columns(rest)), order).alias("event"))
-    return last.select(*_columns(by), "event.*")
+    last = events.groupBy(*_columns(by)).agg(F.max_by(F.struct(*_columns(rest)), order).alias("__cdc_event"))
+    return last.select(*_columns(by), "__cdc_event.*")
 
 
 def _execute(merge: DeltaMergeBuilder) -> Counts:
@@ -645,7 +662,7 @@ def _assign(names: Iterable[str]) -> dict[str, Column]:
 
 
 def _lacks(name: str, type: DataType) -> Column:
-    """Whether a sequence is NULL, or a part of it is: a struct with a NULL in it has an order, but not one that was meant."""
+    """Whether a sequence or a part of it is NULL: a struct with a NULL has an order, but not one that was meant."""
     parts = [_column(name)[field.name] for field in type] if isinstance(type, StructType) else []
     return reduce(or_, (part.isNull() for part in parts), _column(name).isNull())
 
@@ -686,7 +703,8 @@ def _type_of(changes: DataFrame, expression: str, what: str) -> DataType:
     except AnalysisException as error:
         reason = error.getCondition() or "it is not an expression"
         raise LakeflowError(
-            f"AUTO CDC: {what} {expression} cannot be read from the changes ({reason}); there are {_listed(changes.schema)}"
+            f"AUTO CDC: {what} {expression} cannot be read from the changes ({reason});"
+            f" there are {_listed(changes.schema)}"
         ) from None
 
 
