@@ -175,6 +175,8 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, options: Sequen
     log = _log_file(home)
     options = [
         *(() if long_running else jars.QUICK_START),
+        *_ROOM,
+        f"-Xms{driver_memory() // 2}m",
         *runtime.options,
         *options,
         f"-Dlog4j2.configurationFile={LOG4J}",
@@ -200,6 +202,11 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, options: Sequen
             return launch_gateway(popen_kwargs={"stdout": output, "stderr": output})
     except PySparkRuntimeError as error:
         raise LakeflowError(f"Java does not start Spark: {last_words(log)}") from error
+
+
+# The 48 MB for compiled code that go with the quick compiler fill up in a minute of Spark, and then code is thrown out
+# and compiled again without end: a tenth of a run's CPU. Planning makes garbage that dies young.
+_ROOM = ("-XX:ReservedCodeCacheSize=256m", "-XX:-MethodFlushing", "-XX:NewRatio=1")
 
 
 def _log_file(home: Home) -> Path:
