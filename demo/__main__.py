@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 import traceback
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
 from rich.console import Console
 
 from demo import figures
@@ -156,6 +158,7 @@ def main() -> int:
     parser.add_argument("--invoices", type=int, default=2_000, help="invoices to generate (%(default)s)")
     parser.add_argument("--traceback", action="store_true", help="show the stack trace of an error")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = Demo(options).run()
     except (LakeflowError, IngestError) as error:
@@ -164,7 +167,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run `make demo` again to continue", file=sys.stderr)
+        if SparkContext._gateway is not None:
+            session.end(SparkContext._gateway.proc)
+        servers.down(homes.find(ROOT))
+        print("interrupted, and everything stopped; run `make demo` again to continue", file=sys.stderr)
         return 130
     sound = result["members"]["silver_equals_mysql"] and result["invoices"]["reconciled"]
     if not sound:

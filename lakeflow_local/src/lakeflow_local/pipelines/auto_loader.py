@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -57,6 +57,7 @@ _USED = {
     "schemaevolutionmode",
     "schemahints",
 }
+_PLAIN_IN_URLS = "/:=@!$&'()*+,;~"
 _MODES = ("addnewcolumns", "rescue", "failonnewcolumns", "none")
 
 
@@ -125,7 +126,7 @@ class AutoLoader:
             )
         if schema is None:
             kept = StructType(kept.fields + [p for p in found.partitions if p.name not in kept.names])
-        return self._frame(path, kept, extras, chosen, ignore_corrupt=bool(bad), streaming=streaming)
+        return self._frame(path, kept, extras, chosen, bad, streaming=streaming)
 
     def note_unreadable(self, flow: str, message: str) -> bool:
         """Takes the file that a failed query names out of the way; False where the failure is of another kind."""
@@ -309,8 +310,8 @@ class AutoLoader:
         kept: StructType,
         extras: Sequence[StructField],
         options: _Options,
+        bad: Collection[str],
         *,
-        ignore_corrupt: bool,
         streaming: bool,
     ) -> DataFrame:
         fields = [StructField(f.name, f.dataType, True, f.metadata) for f in kept.fields]
@@ -324,9 +325,11 @@ class AutoLoader:
             reader = reader.schema(StructType(fields))
         if rescues_malformed:
             reader = reader.option("columnNameOfCorruptRecord", _CORRUPT).option("mode", "PERMISSIVE")
-        if ignore_corrupt:
-            reader = reader.option("ignoreCorruptFiles", "true")
         frame = reader.load(path)
+        if bad:
+            # Spark leaves such files closed. `ignoreCorruptFiles` would pass over others too, without a word.
+            spelt = {text for file in bad for text in (file, quote(file, safe=_PLAIN_IN_URLS))}
+            frame = frame.where(~F.col("_metadata.file_path").isin(*sorted(spelt)))
         if not options.rescued:
             return frame
         rescued = _rescued(kept, extras, malformed=bool(rescues_malformed))

@@ -53,21 +53,16 @@ class Metrics:
         return F.coalesce(F.expr(predicate), F.lit(not self._null_is_violation))
 
     def apply(
-        self, frame: DataFrame, dataset: str, expectations: Sequence[Expectation], place: Place, *, count_rows: bool
+        self, frame: DataFrame, dataset: str, expectations: Sequence[Expectation], *, count_rows: bool
     ) -> DataFrame:
         """Counts `expectations` on the rows of `frame`, drops the rows to be dropped, fails on those to fail on.
 
         Args:
             dataset: the dataset's full name, by which the counts are reported.
             count_rows: also count the rows that remain (`output_rows`).
-
-        Raises:
-            LakeflowError: a predicate does not resolve against the columns of `frame`.
         """
         if not expectations and not count_rows:
             return frame
-        for rule in expectations:
-            _check(frame, dataset, rule, place)
         dropping = [self.met(e.predicate) for e in expectations if e.action is Action.DROP]
         kept = _all(dropping)
         counts = [F.count_if(kept).alias("kept"), F.count(F.lit(1)).alias("seen")]
@@ -82,7 +77,7 @@ class Metrics:
         failing = [e for e in expectations if e.action is Action.FAIL]
         if failing:
             names = F.concat_ws(", ", *(F.when(~self.met(e.predicate), F.lit(e.name)) for e in failing))
-            # No row is quoted: what Databricks prints under VERBOSITY_ALL would put members' data into a log.
+            # No row is quoted: what Databricks prints under VERBOSITY_ALL would put people's data into a log.
             message = F.concat(F.lit(f"[{VIOLATION}] violated expectations: '"), names, F.lit("'"))
             met = _all([self.met(e.predicate) for e in failing])
             frame = frame.filter(F.when(met, F.lit(True)).otherwise(F.raise_error(message).cast("boolean")))
@@ -141,17 +136,23 @@ def _all(conditions: Sequence[Column]) -> Column:
     return met
 
 
-def _check(frame: DataFrame, dataset: str, rule: Expectation, place: Place) -> None:
-    try:
-        kind = frame.select(F.expr(rule.predicate).alias("met")).schema["met"].dataType.typeName()
-    except AnalysisException as error:
-        reason = str(error.getMessage() if hasattr(error, "getMessage") else error).split("\n")[0]
-        raise LakeflowError(
-            f"expectation {rule.name} of {dataset} cannot be evaluated: {reason}", file=place.file, line=place.line
-        ) from error
-    if kind not in ("boolean", "void"):
-        raise LakeflowError(
-            f"expectation {rule.name} of {dataset} must be true or false, but `{rule.predicate}` is a {kind}",
-            file=place.file,
-            line=place.line,
-        )
+def check(frame: DataFrame, dataset: str, expectations: Sequence[Expectation], place: Place) -> None:
+    """Finds what cannot be evaluated before anything runs.
+
+    Raises:
+        LakeflowError: a predicate does not resolve against the columns of `frame`, or is neither true nor false.
+    """
+    for rule in expectations:
+        try:
+            kind = frame.select(F.expr(rule.predicate).alias("met")).schema["met"].dataType.typeName()
+        except AnalysisException as error:
+            reason = (error.getMessage() or "").split("\n")[0]
+            raise LakeflowError(
+                f"expectation {rule.name} of {dataset} cannot be evaluated: {reason}", file=place.file, line=place.line
+            ) from error
+        if kind not in ("boolean", "void"):
+            raise LakeflowError(
+                f"expectation {rule.name} of {dataset} must be true or false, but `{rule.predicate}` is a {kind}",
+                file=place.file,
+                line=place.line,
+            )

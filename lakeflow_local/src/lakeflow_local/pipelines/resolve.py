@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
-from lakeflow_local.pipelines.expectations import Metrics
+from lakeflow_local.pipelines.expectations import Metrics, check
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
 from lakeflow_local.pipelines.names import Namespace, quoted
 from lakeflow_local.pipelines.sources import describe, line_in
@@ -128,9 +128,7 @@ class Resolver:
             if any(f.name == flow.name for f in node.flows):
                 raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
             if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
-                raise _at(
-                    flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one"
-                )
+                raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one")
             node.flows.append(flow)
         for node in self.nodes.values():
             if not node.flows:
@@ -190,6 +188,8 @@ class Resolver:
                 streams = any(r.frame.isStreaming for r in node.resolved)
                 node.kind = Kind.STREAMING_TABLE if streams else Kind.MATERIALIZED_VIEW
             self._check_kind(node)
+            for resolved in node.resolved:
+                check(resolved.frame, node.dataset.name, node.dataset.expectations, node.dataset.place)
             # A flow that reads this dataset may be waiting for it; what set-up reads is not what that flow reads.
             token = _reading.set(None)
             try:
@@ -347,9 +347,8 @@ class Resolver:
                 frame = self._frame(flow, node)
             finally:
                 _reading.reset(token)
-            frame = reading.metrics.apply(
-                frame, node.full, node.dataset.expectations, node.dataset.place, count_rows=False
-            )
+            check(frame, node.dataset.name, node.dataset.expectations, node.dataset.place)
+            frame = reading.metrics.apply(frame, node.full, node.dataset.expectations, count_rows=False)
         node.inputs |= reading.inputs - before
         reading.views[node.full] = frame
         frame.createOrReplaceTempView(f"`{node.full}`")

@@ -123,6 +123,16 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def causes(error: BaseException) -> list[str]:
+    """The messages of an exception and of what caused it in the JVM, the outermost first."""
+    messages = [str(error)]
+    cause = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    while cause is not None:
+        messages.append(cause.getMessage() or "")
+        cause = cause.getCause()
+    return messages
+
+
 def line_in(error: BaseException, path: Path) -> int | None:
     """The innermost line of `path` that an exception passed through."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

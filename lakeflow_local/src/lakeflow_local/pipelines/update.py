@@ -30,7 +30,7 @@ from lakeflow_local.pipelines.names import Namespace, quoted
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.registry import Registry
 from lakeflow_local.pipelines.resolve import Node, Resolved, Resolver, flow_key
-from lakeflow_local.pipelines.sources import Imports, describe, load
+from lakeflow_local.pipelines.sources import Imports, causes, describe, load
 from lakeflow_local.pipelines.spec import PipelineSpec
 from lakeflow_local.pipelines.storage import Storage
 from lakeflow_local.pipelines.tables import Tables, declared_columns
@@ -381,7 +381,7 @@ class _Update:
                 return resolved.metrics
             except Exception as error:
                 loader = resolver._auto_loader
-                if not (resolved.reads_files and loader.note_unreadable(resolved.key, str(error))):
+                if not (resolved.reads_files and loader.note_unreadable(resolved.key, "\n".join(causes(error)))):
                     raise
                 resolved = resolver.resolve_again(node, resolved.flow)
 
@@ -396,9 +396,7 @@ class _Update:
     def _write(self, node: Node, resolved: Resolved, result: FlowResult) -> None:
         metrics = resolved.metrics
         changes = resolved.flow.cdc is not None
-        frame = metrics.apply(
-            resolved.frame, node.full, node.dataset.expectations, node.dataset.place, count_rows=not changes
-        )
+        frame = metrics.apply(resolved.frame, node.full, node.dataset.expectations, count_rows=not changes)
         if changes:
             self._apply_changes(node, resolved, frame, result)
         elif node.kind is Kind.MATERIALIZED_VIEW:
@@ -482,18 +480,22 @@ class _Update:
 
 def explain(error: BaseException, flow: str) -> str:
     """Why a flow failed, in one line, with no row of data in it."""
-    text = str(error)
-    violated = re.search(rf"\[{VIOLATION}\] violated expectations: '([^']*)'", text)
+    if isinstance(error, LakeflowError):
+        return error.message
+    messages = causes(error)
+    text = "\n".join(messages)
+    violated = re.search(rf"\[USER_RAISED_EXCEPTION\] \[{VIOLATION}\] violated expectations: '([^']*)'", text)
     if violated:
         return (
             f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: "
             f"'{violated.group(1)}'. Nothing was written; mend the source, or let the expectation drop or warn"
         )
-    if isinstance(error, LakeflowError):
-        return error.message
     # A stream's error tells first which query it was, by ids that nobody needs.
-    cause = re.search(r"terminated with exception: ([^\n]+)", text)
-    return cause.group(1).strip() if cause else describe(error)
+    stream = re.search(r"terminated with exception: ([^\n]+)", messages[0])
+    said = stream.group(1).strip() if stream else describe(error)
+    # The message of an inner cause may quote a value, so only its class is given.
+    inner = re.findall(r"^\[([A-Z][A-Z_.]+)\]", messages[-1])
+    return f"{said} (cause: {inner[0]})" if inner and inner[0] not in said else said
 
 
 def _flow_name(node: Node, resolved: Resolved) -> str:

@@ -50,8 +50,8 @@ def _unpack(home: Home) -> Path:
     if not unpacked.is_dir():
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=unpacked.parent) as temporary, ZipFile(jar) as archive:
-            members = [name for name in archive.namelist() if name.startswith("ch/")]
-            archive.extractall(temporary, members)
+            names = [name for name in archive.namelist() if name.startswith("ch/")]
+            archive.extractall(temporary, names)
             (scripts,) = Path(temporary).rglob("mariadb-install-db")
             for program in (scripts, *(scripts.parents[1] / "bin").iterdir()):
                 program.chmod(0o755)  # zip files made by Java keep no permissions

@@ -229,10 +229,12 @@ def class_path(home: Home) -> str:
 
 
 def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:
-    """Ends the JVM and waits for it, so that nothing is left when the command returns."""
-    if (active := SparkSession.getActiveSession()) is not None:
-        active.stop()
-    process.stdin.close()  # what it watches for
+    """Ends the JVM and waits for it, so that nothing is left when the command returns.
+
+    It is asked by the end of its input and stops Spark itself: after an interrupt in the middle of a call, another
+    call might wait for ever.
+    """
+    process.stdin.close()
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
