@@ -234,6 +234,11 @@ def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:
     It is asked by the end of its input and stops Spark itself: after an interrupt in the middle of a call, another
     call might wait for ever.
     """
+    context = SparkContext._active_spark_context
+    if context is not None and (accumulators := context._accumulatorServer) is not None:
+        # Its thread would print a stack trace when the JVM hangs up.
+        accumulators.shutdown()
+        context._accumulatorServer = None
     process.stdin.close()
     try:
         process.wait(seconds)
