@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +64,26 @@ def start(
         fixed = active.sparkContext.getConf()
         if any(fixed.get(key) != settings[key] for key in _FIXED if key in settings):
             active.stop()
-    builder = SparkSession.builder.master(master).appName(app_name).config(map=settings)
-    return builder.getOrCreate()
+    session = SparkSession.builder.master(master).appName(app_name).config(map=settings).getOrCreate()
+    _interrupts_as_usual()
+    return session
+
+
+def _interrupts_as_usual() -> None:
+    """Lets Ctrl-C raise KeyboardInterrupt and nothing else.
+
+    PySpark's handler calls the JVM in the middle of the call that it interrupts; that fails, and Py4J logs both with
+    stack traces. Jobs end with the JVM, which ends with this process.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    root = logging.getLogger()
+    if _is_no_interrupt not in root.filters:
+        root.addFilter(_is_no_interrupt)
+
+
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("KeyboardInterrupt while sending command")
 
 
 # What a running session cannot change; another value needs another session.
@@ -234,6 +255,8 @@ def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:
     It is asked by the end of its input and stops Spark itself: after an interrupt in the middle of a call, another
     call might wait for ever.
     """
+    # Threads in the middle of a call would log that its other end is gone.
+    logging.disable(logging.CRITICAL)
     context = SparkContext._active_spark_context
     if context is not None and (accumulators := context._accumulatorServer) is not None:
         # Its thread would print a stack trace when the JVM hangs up.
