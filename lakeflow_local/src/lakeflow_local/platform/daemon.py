@@ -18,6 +18,7 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.files import replace
 from lakeflow_local.home import Home
 
+SETTLE_SECONDS = 0.5
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -97,7 +98,10 @@ class Daemon:
         give_up = time.monotonic() + START_SECONDS
         while not self.ready(port):
             if self._process() is None:
-                raise LakeflowError(f"the {self.name} server ended at its start: {last_words(self.log)}")
+                # In the moment in which a process becomes another program its command line cannot be read.
+                time.sleep(SETTLE_SECONDS)
+                if self._process() is None:
+                    raise LakeflowError(f"the {self.name} server ended at its start: {last_words(self.log)}")
             if time.monotonic() > give_up:
                 raise LakeflowError(f"the {self.name} server does not answer after {START_SECONDS} s; see {self.log}")
             time.sleep(0.02)
