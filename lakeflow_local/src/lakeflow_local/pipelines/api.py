@@ -16,6 +16,7 @@ from typing import Any
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import registry as declared
 from lakeflow_local.pipelines.graph import Action, AutoCdc, Dataset, Expectation, Flow, Kind, Place
+from lakeflow_local.pipelines.names import without_live
 
 __all__ = [
     "append_flow",
@@ -110,7 +111,7 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
                 )
             where = declared.place_of(_unwrapped(function))
             dataset = Dataset(
-                name=_without_live(name or function.__name__),
+                name=without_live(name or function.__name__),
                 kind=kind,
                 place=where,
                 comment=comment,
@@ -140,10 +141,6 @@ def _unwrapped(function: Callable) -> Callable:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return function.func if isinstance(function, functools.partial) else function
-
-
-def _without_live(name: str) -> str:
-    return name[5:] if name[:5].lower() == "live." else name
 
 
 # Whether `table` makes a streaming table or a materialized view depends on its DataFrame, not on its name.
@@ -184,7 +181,7 @@ def create_streaming_table(
     ]
     declared.active().add(
         Dataset(
-            name=_without_live(name),
+            name=without_live(name),
             kind=Kind.STREAMING_TABLE,
             place=place,
             comment=comment,
@@ -225,7 +222,7 @@ def append_flow(
         declared.active().add_flow(
             Flow(
                 name=name or function.__name__,
-                target=_without_live(target),
+                target=without_live(target),
                 place=declared.place_of(_unwrapped(function)),
                 function=function,
                 once=once,
@@ -317,9 +314,9 @@ def create_auto_cdc_flow(
     def selection(columns: Iterable[Any] | None) -> tuple[str, ...] | None:
         return names(columns) if columns else None
 
-    target = _without_live(target)
+    target = without_live(target)
     cdc = AutoCdc(
-        source=_without_live(source),
+        source=without_live(source),
         keys=names(keys),
         sequence_by=_sql(sequence_by),
         apply_as_deletes=None if apply_as_deletes is None else _sql(apply_as_deletes),

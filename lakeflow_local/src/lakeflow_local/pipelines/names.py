@@ -23,3 +23,8 @@ class Namespace:
 def quoted(full_name: str) -> str:
     """A full name for use in SQL text."""
     return ".".join(f"`{part}`" for part in full_name.split(".", 2))
+
+
+def without_live(name: str) -> str:
+    """A name without the legacy prefix `LIVE.`."""
+    return name[5:] if name[:5].lower() == "live." else name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Kind, Place
+from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Place
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 
@@ -99,6 +99,3 @@ def caller() -> Place:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return Place(Path(frame.f_code.co_filename), frame.f_lineno)
-
-
-KINDS_OF_TABLE = (Kind.STREAMING_TABLE, Kind.MATERIALIZED_VIEW)

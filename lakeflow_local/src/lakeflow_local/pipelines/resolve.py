@@ -18,7 +18,7 @@ from lakeflow_local.pipelines import sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.expectations import Metrics, check
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
-from lakeflow_local.pipelines.names import Namespace, quoted
+from lakeflow_local.pipelines.names import Namespace, quoted, without_live
 from lakeflow_local.pipelines.sources import describe, line_in
 from lakeflow_local.pipelines.spec import PipelineSpec
 
@@ -102,7 +102,7 @@ class Resolver:
         """
         self._spark = spark
         self._spec = spec
-        self._auto_loader = auto_loader
+        self.auto_loader = auto_loader
         self._set_up = set_up
         self._event_log = event_log
         self._null_is_violation = null_is_violation
@@ -265,7 +265,7 @@ class Resolver:
         reading = _reading.get()
         node = self.find(name) if reading is not None else None
         if node is None:
-            return read(_without_live(name))
+            return read(without_live(name))
         reading.inputs.add(node.full)
         if node.is_view:
             self._view(node, reading)
@@ -306,7 +306,7 @@ class Resolver:
         if reading is None:
             raise LakeflowError("Auto Loader can be read inside dataset functions only")
         reading.reads_files = True
-        return self._auto_loader.load(reading.key, path, options, schema, streaming=streaming, sql=is_sql)
+        return self.auto_loader.load(reading.key, path, options, schema, streaming=streaming, sql=is_sql)
 
     def _table_function(self, call: sql.TableFunction, reading: _Reading, metadata: bool) -> str:
         arguments, options = list(call.arguments), dict(call.named)
@@ -376,10 +376,6 @@ def _reported(flow: Flow) -> Iterator[None]:
             match = re.search(r"\bline (\d+),? pos \d+", str(error))
             line = flow.query_line + int(match.group(1)) - 1 if match else flow.query_line
         raise LakeflowError(describe(error), file=flow.place.file, line=line) from error
-
-
-def _without_live(name: str) -> str:
-    return name[5:] if name[:5].lower() == "live." else name
 
 
 _BARE_METADATA = re.compile(r"(?<![\w.`])`?_metadata`?\s*(,|\bFROM\b)", re.IGNORECASE)

@@ -328,15 +328,12 @@ class _Update:
                 self._log.flow_progress(_flow_name(node, resolved), node.full, "QUEUED")
         unusable: set[str] = set()
         for node in tables:
-            blocked = self._upstream(node, resolver) & unusable
+            blocked = node.inputs & unusable
             for resolved in node.resolved:
                 result = self._run_flow(resolver, node, resolved, blocked)
                 self._result.flows.append(result)
                 if result.status != "COMPLETED":
                     unusable.add(node.full)
-
-    def _upstream(self, node: Node, resolver: Resolver) -> set[str]:
-        return set().union(*(r.inputs for r in node.resolved)) if node.resolved else set()
 
     def _run_flow(self, resolver: Resolver, node: Node, resolved: Resolved, blocked: set[str]) -> FlowResult:
         name = _flow_name(node, resolved)
@@ -380,7 +377,7 @@ class _Update:
                 self._write(node, resolved, result)
                 return resolved.metrics
             except Exception as error:
-                loader = resolver._auto_loader
+                loader = resolver.auto_loader
                 if not (resolved.reads_files and loader.note_unreadable(resolved.key, "\n".join(causes(error)))):
                     raise
                 resolved = resolver.resolve_again(node, resolved.flow)
