@@ -102,6 +102,36 @@ class Dataset:
     path: str | None = None
     row_filter: str | None = None
     spark_conf: Mapping[str, str] = field(default_factory=dict)
+    sink: Sink | None = None
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where the rows of a sink's flows go, outside the pipeline's tables.
+
+    Attributes:
+        format: of Spark's stream writer, such as `kafka` or `delta`; None for a function.
+        options: of that writer.
+        function: called with each micro-batch and its number instead (`foreach_batch_sink`).
+    """
+
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    function: Callable[[Any, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A function that is told of the event log's events (`on_event_hook`).
+
+    Attributes:
+        max_failures: so many failures in a row end the calls; None never ends them.
+    """
+
+    name: str
+    function: Callable[[dict[str, Any]], None]
+    place: Place
+    max_failures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +168,31 @@ class AutoCdc:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """Whole snapshots whose differences are applied to a target by key (`AUTO CDC FROM SNAPSHOT`).
+
+    One of `source`, `function` and `query` is given.
+
+    Attributes:
+        source: name of a table or view; what it holds at an update is that update's snapshot.
+        function: takes the version that was applied last, or None, and gives the next snapshot as
+            `(DataFrame, version)`, or None where there is none.
+        query: SQL text that gives the snapshot of a version.
+        version_query: SQL text that gives the next version, and no row where there is none.
+        scd_type, track_history, track_history_except: as in `AutoCdc`.
+    """
+
+    keys: tuple[str, ...]
+    source: str | None = None
+    function: Callable[[Any], Any] | None = None
+    query: str | None = None
+    version_query: str | None = None
+    scd_type: int = 1
+    track_history: tuple[str, ...] | None = None
+    track_history_except: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Flow:
     """One query that writes one dataset.
 
@@ -148,6 +203,7 @@ class Flow:
         query: SQL text, for flows declared in SQL.
         query_line: the line of the file at which `query` begins.
         cdc: set where the rows are changes to be applied, not rows to be added.
+        snapshot: set where whole snapshots are compared with the target.
         once: runs in one update only, until a full refresh.
         schema: the schema that `USE` put in force for unqualified names of this flow, if any.
     """
@@ -159,6 +215,7 @@ class Flow:
     query: str | None = None
     query_line: int | None = None
     cdc: AutoCdc | None = None
+    snapshot: Snapshot | None = None
     once: bool = False
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     comment: str | None = None
