@@ -15,7 +15,18 @@ from typing import Any
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import registry as declared
-from lakeflow_local.pipelines.graph import Action, AutoCdc, Dataset, Expectation, Flow, Kind, Place
+from lakeflow_local.pipelines.graph import (
+    Action,
+    AutoCdc,
+    Dataset,
+    Expectation,
+    Flow,
+    Hook,
+    Kind,
+    Place,
+    Sink,
+    Snapshot,
+)
 from lakeflow_local.pipelines.names import without_live
 
 __all__ = [
@@ -27,6 +38,7 @@ __all__ = [
     "create_sink",
     "create_streaming_live_table",
     "create_streaming_table",
+    "create_target_table",
     "expect",
     "expect_all",
     "expect_all_or_drop",
@@ -38,8 +50,10 @@ __all__ = [
     "on_event_hook",
     "read",
     "read_stream",
+    "replace_flow",
     "table",
     "temporary_view",
+    "update_flow",
     "view",
 ]
 
@@ -61,6 +75,8 @@ def _sql(expression: Any) -> str:
     """A column or SQL text as SQL text."""
     if isinstance(expression, str):
         return expression
+    if hasattr(type(expression), "__sql__"):
+        return expression.__sql__()
     if hasattr(expression, "_jc"):
         return expression._jc.node().sql() if hasattr(expression._jc, "node") else expression._jc.toString()
     raise LakeflowError(f"expected a column or SQL text, not {type(expression).__name__}", **_here())
@@ -97,10 +113,17 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
         row_filter: str | None = None,
         private: bool | None = None,
         temporary: bool | None = None,
+        format: str | None = None,
         **unknown: Any,
     ) -> Callable:
         place = declared.caller()
         _refuse_unknown(function_name, unknown, place)
+        if format is not None and format.lower() != "delta":
+            raise UnsupportedError(
+                f"format={format!r} of @{function_name} is not supported here; tables are Delta tables",
+                file=place.file,
+                line=place.line,
+            )
 
         def declare(function: Callable) -> Callable:
             if not callable(function):
@@ -109,7 +132,7 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
                     file=place.file,
                     line=place.line,
                 )
-            where = declared.place_of(_unwrapped(function))
+            where = declared.place_of(_unwrapped(function), place)
             dataset = Dataset(
                 name=without_live(name or function.__name__),
                 kind=kind,
@@ -200,6 +223,7 @@ def create_streaming_table(
 
 
 create_streaming_live_table = create_streaming_table
+create_target_table = create_streaming_table
 
 
 def append_flow(
@@ -223,9 +247,9 @@ def append_flow(
             Flow(
                 name=name or function.__name__,
                 target=without_live(target),
-                place=declared.place_of(_unwrapped(function)),
+                place=declared.place_of(_unwrapped(function), place),
                 function=function,
-                once=once,
+                once=bool(once),
                 spark_conf=_properties(spark_conf),
                 comment=comment,
             )
@@ -236,8 +260,9 @@ def append_flow(
 
 
 def _expects(function_name: str, action: Action, many: bool) -> Callable:
-    def one(name: str, constraint: Any) -> Callable:
-        return attach({name: constraint})
+    # `inv` is the argument's name in older pipelines.
+    def one(name: str, constraint: Any = None, *, inv: Any = None) -> Callable:
+        return attach({name: inv if constraint is None else constraint})
 
     def attach(expectations: Mapping[str, Any]) -> Callable:
         rules = [Expectation(name, _sql(predicate), action) for name, predicate in expectations.items()]
@@ -275,6 +300,27 @@ def read_stream(name: str) -> Any:
     return SparkSession.getActiveSession().readStream.table(name)
 
 
+def _names(columns: Iterable[Any] | Any | None) -> tuple[str, ...]:
+    if columns is None:
+        return ()
+    return tuple(
+        _sql(c).strip("`")
+        for c in (columns if isinstance(columns, Iterable) and not isinstance(columns, str) else [columns])
+    )
+
+
+def _selection(columns: Iterable[Any] | None) -> tuple[str, ...] | None:
+    return _names(columns) or None
+
+
+def _scd_type(given: str | int, place: Place) -> int:
+    if str(given) not in ("1", "2"):
+        raise UnsupportedError(
+            f"stored_as_scd_type={given!r} is not supported; 1 and 2 are", file=place.file, line=place.line
+        )
+    return int(given)
+
+
 def create_auto_cdc_flow(
     target: str,
     source: str,
@@ -298,42 +344,99 @@ def create_auto_cdc_flow(
     """Declares a flow that applies the changes of `source` to `target` by `keys`, in the order of `sequence_by`."""
     place = declared.caller()
     _refuse_unknown("create_auto_cdc_flow", unknown, place)
-    scd_type = str(stored_as_scd_type)
-    if scd_type not in ("1", "2"):
-        raise UnsupportedError(
-            f"stored_as_scd_type={stored_as_scd_type!r} is not supported; 1 and 2 are",
-            file=place.file,
-            line=place.line,
-        )
+    scd_type = _scd_type(stored_as_scd_type, place)
     if column_list and except_column_list:
         raise LakeflowError("give column_list or except_column_list, not both", file=place.file, line=place.line)
-
-    def names(columns: Iterable[Any] | None) -> tuple[str, ...]:
-        return tuple(_sql(c).strip("`") for c in ([columns] if isinstance(columns, str) else columns or ()))
-
-    def selection(columns: Iterable[Any] | None) -> tuple[str, ...] | None:
-        return names(columns) if columns else None
 
     target = without_live(target)
     cdc = AutoCdc(
         source=without_live(source),
-        keys=names(keys),
+        keys=_names(keys),
         sequence_by=_sql(sequence_by),
         apply_as_deletes=None if apply_as_deletes is None else _sql(apply_as_deletes),
         apply_as_truncates=None if apply_as_truncates is None else _sql(apply_as_truncates),
-        columns=selection(column_list),
-        except_columns=names(except_column_list),
-        scd_type=int(scd_type),
-        track_history=selection(track_history_column_list),
-        track_history_except=names(track_history_except_column_list),
+        columns=_selection(column_list),
+        except_columns=_names(except_column_list),
+        scd_type=scd_type,
+        track_history=_selection(track_history_column_list),
+        track_history_except=_names(track_history_except_column_list),
         ignore_null_updates=bool(ignore_null_updates),
-        ignore_null_columns=selection(ignore_null_updates_column_list),
-        ignore_null_except=names(ignore_null_updates_except_column_list),
+        ignore_null_columns=_selection(ignore_null_updates_column_list),
+        ignore_null_except=_names(ignore_null_updates_except_column_list),
     )
     declared.active().add_flow(Flow(name=name or flow_name or target, target=target, place=place, cdc=cdc, once=once))
 
 
 apply_changes = create_auto_cdc_flow
+
+
+def create_auto_cdc_from_snapshot_flow(
+    target: str,
+    source: str | Callable[[Any], Any],
+    keys: Iterable[Any],
+    stored_as_scd_type: str | int = "1",
+    track_history_column_list: Iterable[Any] | None = None,
+    track_history_except_column_list: Iterable[Any] | None = None,
+    name: str | None = None,
+    **unknown: Any,
+) -> None:
+    """Declares a flow that compares whole snapshots with `target` and applies their differences by `keys`.
+
+    Args:
+        source: a table or view, whose rows at an update are that update's snapshot; or a function that takes the
+            version that was applied last (None at first) and gives the next `(DataFrame, version)`, or None.
+    """
+    place = declared.caller()
+    _refuse_unknown("create_auto_cdc_from_snapshot_flow", unknown, place)
+    target = without_live(target)
+    by_name = isinstance(source, str)
+    snapshot = Snapshot(
+        keys=_names(keys),
+        source=without_live(source) if by_name else None,
+        function=None if by_name else source,
+        scd_type=_scd_type(stored_as_scd_type, place),
+        track_history=_selection(track_history_column_list),
+        track_history_except=_names(track_history_except_column_list),
+    )
+    declared.active().add_flow(Flow(name=name or target, target=target, place=place, snapshot=snapshot))
+
+
+apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
+
+
+def create_sink(name: str, format: str, options: Mapping[str, Any] | None = None) -> None:
+    """Declares a sink that append flows write: the format and the options of Spark's stream writer."""
+    sink = Sink(format=format, options=_properties(options))
+    declared.active().add(Dataset(name=name, kind=Kind.SINK, place=declared.caller(), sink=sink))
+
+
+def foreach_batch_sink(query_function: Callable | None = None, *, name: str | None = None) -> Callable:
+    """Declares a sink whose rows the decorated function gets, as `(DataFrame, number of the batch)`."""
+    place = declared.caller()
+
+    def declare(function: Callable) -> Callable:
+        where = declared.place_of(_unwrapped(function), place)
+        sink = Sink(function=function)
+        declared.active().add(Dataset(name=name or function.__name__, kind=Kind.SINK, place=where, sink=sink))
+        return function
+
+    return declare if query_function is None else declare(query_function)
+
+
+def on_event_hook(
+    function: Callable | None = None, *, max_allowable_consecutive_failures: int | None = None
+) -> Callable:
+    """Declares a function that is told of the update's events, one after the other."""
+    place = declared.caller()
+
+    def declare(function: Callable) -> Callable:
+        where = declared.place_of(_unwrapped(function), place)
+        declared.active().hooks.append(
+            Hook(function.__name__, function, where, max_failures=max_allowable_consecutive_failures)
+        )
+        return function
+
+    return declare if function is None else declare(function)
 
 
 def _not_supported(name: str) -> Callable:
@@ -345,11 +448,8 @@ def _not_supported(name: str) -> Callable:
     return refuse
 
 
-create_auto_cdc_from_snapshot_flow = _not_supported("create_auto_cdc_from_snapshot_flow")
-apply_changes_from_snapshot = _not_supported("apply_changes_from_snapshot")
-create_sink = _not_supported("create_sink")
-foreach_batch_sink = _not_supported("foreach_batch_sink")
-on_event_hook = _not_supported("on_event_hook")
+update_flow = _not_supported("update_flow")
+replace_flow = _not_supported("replace_flow")
 
 
 @contextmanager

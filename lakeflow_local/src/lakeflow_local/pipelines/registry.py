@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Place
+from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Hook, Place
 
 _PACKAGE = str(Path(__file__).resolve().parent)
 
@@ -22,6 +22,7 @@ class Registry:
     def __init__(self) -> None:
         self.datasets: list[Dataset] = []
         self.flows: list[Flow] = []
+        self.hooks: list[Hook] = []
         self._expectations: dict[int, list[Expectation]] = {}
         self._functions: dict[int, Callable] = {}
 
@@ -87,10 +88,10 @@ def active() -> Registry:
     return registry
 
 
-def place_of(function: Callable) -> Place:
-    """Where a function begins, its decorators included."""
-    code = function.__code__
-    return Place(Path(code.co_filename), code.co_firstlineno)
+def place_of(function: Callable, otherwise: Place) -> Place:
+    """Where a function begins, its decorators included; `otherwise` for a callable that has no code of its own."""
+    code = getattr(function, "__code__", None)
+    return otherwise if code is None else Place(Path(code.co_filename), code.co_firstlineno)
 
 
 def caller() -> Place:
