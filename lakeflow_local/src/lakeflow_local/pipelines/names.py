@@ -27,4 +27,5 @@ def quoted(full_name: str) -> str:
 
 def without_live(name: str) -> str:
     """A name without the legacy prefix `LIVE.`."""
+    name = str(name)
     return name[5:] if name[:5].lower() == "live." else name

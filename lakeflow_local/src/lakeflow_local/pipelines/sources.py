@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import itertools
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines import notebooks, sql
 from lakeflow_local.pipelines.registry import Registry, collecting
+
+# Sources are modules with names of their own: a file named like a library does not hide it.
+_PREFIX = "_lakeflow_source_"
+_number = itertools.count()
+
+
+def new_module(path: Path) -> ModuleType:
+    """An empty module for a source, known to Python (dataclasses ask for that) until `forget_modules`."""
+    module = ModuleType(f"{_PREFIX}{next(_number)}_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    return module
+
+
+def forget_modules() -> None:
+    for name in [name for name in sys.modules if name.startswith(_PREFIX)]:
+        del sys.modules[name]
+
+
+def _file_of(module: Any) -> str:
+    return getattr(module, "__file__", None) or ""
+
+
+class NotebookExit(Exception):
+    """`dbutils.notebook.exit()` was called: what stands below it in that source is not run."""
 
 
 class Imports:
@@ -42,52 +71,130 @@ class Imports:
     def __exit__(self, *_: Any) -> None:
         from pyspark import cloudpickle
 
-        if not self._folder:
-            return
-        sys.path.remove(self._folder)
+        if self._folder:
+            sys.path.remove(self._folder)
         for module in self._by_value.values():
             cloudpickle.unregister_pickle_by_value(module)
         for name in self._modules():
             del sys.modules[name]
 
     def _modules(self) -> dict[str, Any]:
-        if not self._folder:
-            return {}
         return {
             name: module
             for name, module in sys.modules.items()
-            if (getattr(module, "__file__", None) or "").startswith(self._folder + "/")
+            if name.startswith(_PREFIX) or (self._folder and _file_of(module).startswith(self._folder + "/"))
         }
 
 
-def load(
-    paths: tuple[Path, ...],
-    registry: Registry,
-    *,
-    configuration: Mapping[str, str],
-    parameters: Mapping[str, str],
-    names: Mapping[str, Any],
-    report: Callable[[str], None],
-) -> None:
-    """Loads every file.
+class Loader:
+    """Loads the sources of one pipeline, each into the registry that is active.
 
     Args:
         configuration: for `${key}` in SQL.
         parameters: for `IDENTIFIER(:name)` in SQL.
         names: what Python files find as globals, such as `spark`.
-        report: told of each clause that is accepted and has no effect here.
-
-    Raises:
-        LakeflowError: with the file and the line, for whatever a file does wrong.
+        report: told of each clause and cell that is accepted and has no effect here.
     """
-    with collecting(registry):
-        for path in paths:
-            if path.suffix == ".py":
-                _load_python(path, names)
-            elif path.suffix == ".sql":
-                _load_sql(path, registry, configuration, parameters, report)
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        configuration: Mapping[str, str],
+        parameters: Mapping[str, str],
+        names: Mapping[str, Any],
+        report: Callable[[str], None],
+    ):
+        self.registry = registry
+        self.names = names
+        self.report = report
+        self._configuration = configuration
+        self._parameters = parameters
+
+    def load(self, path: Path) -> None:
+        """Loads one file.
+
+        Raises:
+            LakeflowError: with the file and the line, for whatever the file does wrong.
+        """
+        with collecting(self.registry), suppress(NotebookExit):
+            if path.suffix == ".sql":
+                self._load_sql(_text(path), path, 1)
+            elif path.suffix in notebooks.SUFFIXES:
+                self._load_python(path, self.module(path))
             else:
-                raise UnsupportedError("pipeline sources are .py and .sql files; this is neither", file=path)
+                raise UnsupportedError("pipeline sources are .py, .sql and .ipynb files; this is none", file=path)
+
+    def module(self, path: Path) -> dict[str, Any]:
+        """The globals of a Python file, before it runs."""
+        module = new_module(path)
+        module.__dict__.update(self.names)
+        return module.__dict__
+
+    def _load_python(self, path: Path, module: dict[str, Any], within: tuple[Path, ...] = ()) -> None:
+        for cell in notebooks.cells(_text(path), path):
+            if cell.language == notebooks.PYTHON:
+                self.execute(compiled(cell, path), path, module)
+            elif cell.language == notebooks.SQL:
+                self._load_cell(cell, path)
+            elif cell.language == notebooks.RUN:
+                self._run(cell, path, module, (*within, path))
+            else:
+                self.report(f"{path.name}:{cell.line}: a %{cell.language} cell has no effect in a pipeline")
+
+    def execute(self, code: CodeType, path: Path, module: dict[str, Any]) -> None:
+        try:
+            exec(code, module)
+        except (LakeflowError, NotebookExit):
+            raise
+        except Exception as error:
+            raise LakeflowError(describe(error), file=path, line=line_in(error, path)) from error
+
+    def _run(self, cell: notebooks.Cell, path: Path, module: dict[str, Any], within: tuple[Path, ...]) -> None:
+        given = path.parent / cell.text
+        found = [file for suffix in ("", *notebooks.SUFFIXES) if (file := Path(f"{given}{suffix}")).is_file()]
+        if not found:
+            self.missing(f"%run {cell.text}: there is no such notebook beside this one", path, cell.line, module)
+        elif (file := found[0].resolve()) in within:
+            raise LakeflowError(f"%run {cell.text}: notebooks run each other in a circle", file=path, line=cell.line)
+        elif file.suffix == ".sql":
+            self._load_sql(_text(file), file, 1)
+        else:
+            self._load_python(file, module, within)
+
+    def missing(self, message: str, path: Path, line: int, module: dict[str, Any]) -> None:
+        """Told of a notebook that `%run` does not find."""
+        raise LakeflowError(message, file=path, line=line)
+
+    def _load_cell(self, cell: notebooks.Cell, path: Path) -> None:
+        if sql.defines(cell.text):
+            self._load_sql(cell.text, path, cell.line)
+        else:
+            self.report(f"{path.name}:{cell.line}: a %sql cell that defines no dataset has no effect in a pipeline")
+
+    def _load_sql(self, text: str, path: Path, line: int) -> None:
+        statements = sql.parse(
+            text, file=path, configuration=self._configuration, parameters=self._parameters, line=line
+        )
+        for statement in statements:
+            if isinstance(statement, sql.CreateDataset):
+                self.registry.add(statement.dataset, statement.flows)
+                for clause in statement.without_effect:
+                    self.report(f"{statement.dataset.name}: {clause} has no effect here")
+            elif isinstance(statement, sql.CreateFlow):
+                self.registry.add_flow(statement.flow)
+
+
+def compiled(cell: notebooks.Cell, path: Path) -> CodeType:
+    """The code of a Python cell, its lines numbered as in the file."""
+    try:
+        tree = ast.parse(cell.text, str(path))
+        return compile(ast.increment_lineno(tree, cell.line - 1), str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = (error.lineno or 1) + cell.line - 1
+        raise LakeflowError(f"syntax error: {error.msg}", file=path, line=line) from error
+    except ValueError as error:
+        raise LakeflowError(f"is not Python: {error}", file=path) from error
 
 
 def _text(path: Path) -> str:
@@ -97,21 +204,6 @@ def _text(path: Path) -> str:
         raise LakeflowError(f"is not UTF-8 text (byte {error.start})", file=path) from error
     except OSError as error:
         raise LakeflowError(f"cannot be read: {error.strerror}", file=path) from error
-
-
-def _load_python(path: Path, names: Mapping[str, Any]) -> None:
-    try:
-        code = compile(_text(path), str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        raise LakeflowError(f"syntax error: {error.msg}", file=path, line=error.lineno) from error
-    # The module is not entered in sys.modules, so that cloudpickle sends its functions to workers by value.
-    module = {"__name__": path.stem, "__file__": str(path), "__builtins__": __builtins__, **names}
-    try:
-        exec(code, module)
-    except LakeflowError:
-        raise
-    except Exception as error:
-        raise LakeflowError(describe(error), file=path, line=line_in(error, path)) from error
 
 
 def describe(error: BaseException) -> str:
@@ -137,19 +229,3 @@ def line_in(error: BaseException, path: Path) -> int | None:
     """The innermost line of `path` that an exception passed through."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     return lines[-1] if lines else None
-
-
-def _load_sql(
-    path: Path,
-    registry: Registry,
-    configuration: Mapping[str, str],
-    parameters: Mapping[str, str],
-    report: Callable[[str], None],
-) -> None:
-    for statement in sql.parse(_text(path), file=path, configuration=configuration, parameters=parameters):
-        if isinstance(statement, sql.CreateDataset):
-            registry.add(statement.dataset, statement.flows)
-            for clause in statement.without_effect:
-                report(f"{statement.dataset.name}: {clause} has no effect here")
-        elif isinstance(statement, sql.CreateFlow):
-            registry.add_flow(statement.flow)

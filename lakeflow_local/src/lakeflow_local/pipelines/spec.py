@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -36,3 +36,7 @@ class PipelineSpec:
     configuration: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     event_log: str | None = None
+
+    def with_configuration(self, more: Mapping[str, str]) -> PipelineSpec:
+        """The same pipeline with further configuration, which wins over its own."""
+        return replace(self, configuration={**self.configuration, **more})

@@ -6,7 +6,7 @@ for Spark's own parser.
 
 from lakeflow_local.pipelines.sql.parameters import filled
 from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite
-from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, parse
+from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, defines, parse
 from lakeflow_local.pipelines.sql.tokens import Source, TableArgument, normalise
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Statement",
     "TableArgument",
     "TableFunction",
+    "defines",
     "filled",
     "inputs",
     "normalise",

@@ -90,6 +90,18 @@ def parse(
     return scope.statements
 
 
+_DEFINES = re.compile(
+    r"^\s*(?:CREATE\s+(?:OR\s+(?:REFRESH|REPLACE)\s+)?(?:(?:PRIVATE|TEMPORARY|TEMP|INCREMENTAL)\s+)*"
+    r"(?:STREAMING|LIVE|MATERIALIZED|FLOW)\b|APPLY\s+CHANGES\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def defines(text: str) -> bool:
+    """Whether the text of a notebook's SQL cell defines a dataset or a flow, rather than looking at data."""
+    return bool(_DEFINES.search(text))
+
+
 def _cells(source: Source) -> Iterator[Source]:
     """The SQL cells of a notebook; a file that is none is one cell."""
     start = 0

@@ -1,0 +1,135 @@
+"""Source files as cells: Databricks notebooks, Jupyter notebooks, and plain files, which are one cell."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakeflow_local.errors import LakeflowError
+
+PYTHON = "python"
+SQL = "sql"
+RUN = "run"
+
+SUFFIXES = (".py", ".sql", ".ipynb")
+
+_HEADER = re.compile(r"\A\s*# Databricks notebook source[ \t]*\r?\n")
+_SEPARATOR = re.compile(r"^# COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
+_MAGIC_LINE = re.compile(r"^# MAGIC ?(.*)$")
+_SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!)")
+# What changes nothing in what a pipeline defines.
+_WITHOUT_MEANING = frozenset({"md", "md-sandbox", "pip", "python", "skip"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of a source in one language.
+
+    Attributes:
+        language: `python`, `sql`, `run` (its text is the path of another notebook), or the name of a magic command
+            that a pipeline ignores.
+        line: the line of the file at which the text begins; for a Jupyter notebook, of its code cells put together.
+    """
+
+    language: str
+    text: str
+    line: int
+
+
+def is_notebook(text: str, path: Path) -> bool:
+    return path.suffix == ".ipynb" or bool(_HEADER.match(text))
+
+
+def cells(text: str, path: Path) -> list[Cell]:
+    """The cells of a Python source or of a Jupyter notebook, Markdown left out.
+
+    Raises:
+        LakeflowError: a Jupyter notebook is not what its name says.
+    """
+    if path.suffix == ".ipynb":
+        return _of_jupyter(text, path)
+    if not _HEADER.match(text):
+        return [Cell(PYTHON, text, 1)]
+    found = []
+    start = 0
+    for match in [*_SEPARATOR.finditer(text), None]:
+        body = text[start : match.start() if match else len(text)]
+        found += _cell(body, text.count("\n", 0, start) + 1)
+        start = match.end() if match else start
+    return found
+
+
+def _cell(body: str, line: int) -> list[Cell]:
+    lines = body.split("\n")
+    magic = [m[1] if (m := _MAGIC_LINE.match(text)) else None for text in lines]
+    first = next((index for index, text in enumerate(magic) if text), None)
+    if first is None or any(text.strip() and not text.lstrip().startswith("#") for text in lines[:first]):
+        return [Cell(PYTHON, body, line)]
+    # A cell of another language has that prefix on each of its lines; those without it are comments.
+    language, _, rest = magic[first].strip().partition(" ")
+    if not language.startswith("%"):
+        return [Cell(PYTHON, body, line)]
+    texts = [rest, *(text or "" for text in magic[first + 1 :])]
+    found = _of_magic(language[1:], "\n".join(texts), line + first)
+    python = [index for index, text in enumerate(lines) if index > first and magic[index] is None and text.strip()]
+    if language == "%run" or not python:
+        return found
+    # Line magics such as %pip may stand above Python code of the same cell.
+    kept = [text if index in python else "" for index, text in enumerate(lines)]
+    return [*found, Cell(PYTHON, "\n".join(kept), line)]
+
+
+def _of_magic(name: str, text: str, line: int) -> list[Cell]:
+    if name == RUN:
+        return [Cell(RUN, text.split("\n")[0].split("$")[0].strip().strip("\"'"), line)]
+    return [] if name in _WITHOUT_MEANING and name != PYTHON else [Cell(name, text, line)]
+
+
+def _of_jupyter(text: str, path: Path) -> list[Cell]:
+    try:
+        notebook = json.loads(text)
+        given = notebook["cells"]
+    except (ValueError, KeyError, TypeError):
+        raise LakeflowError("is not a Jupyter notebook: there is no list of cells in it", file=path) from None
+    metadata = notebook.get("metadata") or {}
+    databricks = (metadata.get("application/vnd.databricks.v1+notebook") or {}).get("language")
+    default = str(databricks or (metadata.get("language_info") or {}).get("name") or PYTHON).lower()
+    default = SQL if default == SQL else PYTHON
+    found: list[Cell] = []
+    line = 1
+    for cell in given:
+        if cell.get("cell_type") != "code":
+            continue
+        body = cell.get("source") or ""
+        body = "".join(body) if isinstance(body, list) else str(body)
+        found += _jupyter_cell(body, line, default)
+        line += body.count("\n") + 1
+    return found
+
+
+def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
+    stripped = body.lstrip()
+    if stripped.startswith("%") and not stripped.startswith("%%"):
+        name, _, rest = stripped[1:].partition("\n")
+        word, _, first = name.partition(" ")
+        if word in (SQL, PYTHON, RUN) or word in ("scala", "r", "sh", "fs"):
+            skipped = body[: len(body) - len(stripped)].count("\n")
+            return _of_magic(word, f"{first}\n{rest}", line + skipped)
+    if stripped.startswith("%%"):
+        word, _, rest = stripped[2:].partition("\n")
+        return _of_magic(word.split()[0] if word.split() else "", f"\n{rest}", line)
+    if default == SQL:
+        return [Cell(SQL, body, line)]
+    return [Cell(PYTHON, _without_line_magics(body), line)]
+
+
+def _without_line_magics(body: str) -> str:
+    """Python without the lines that only a notebook's shell understands; the others keep their numbers."""
+    try:
+        ast.parse(body)
+        return body
+    except SyntaxError:
+        return "\n".join("" if _SHELL_OR_LINE_MAGIC.match(text) else text for text in body.split("\n"))

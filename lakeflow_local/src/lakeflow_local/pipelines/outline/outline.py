@@ -1,0 +1,389 @@
+"""The graph of a pipeline by its sources alone: what `lakeflow-local pipelines graph` shows.
+
+Nothing is read, and no Spark is started: sources are followed with stand-ins (`symbols`) for all that only a running
+pipeline knows. A file that is at fault is reported with its line; the others are followed all the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
+from lakeflow_local.pipelines.names import Namespace, without_live
+from lakeflow_local.pipelines.outline.symbols import (
+    Setting,
+    described,
+    forget_rounds,
+    symbols_in,
+    unknown_parts,
+)
+from lakeflow_local.pipelines.outline.world import World
+from lakeflow_local.pipelines.registry import Registry, collecting
+from lakeflow_local.pipelines.sources import Loader, forget_modules, line_in
+
+_SECONDS = 20
+_STREAM_READS = frozenset({"readStream", "read_stream"})
+_TABLE_READS = frozenset({"table", "read", "read_stream"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    predicate: str
+    action: str
+
+
+@dataclass(frozen=True)
+class FlowOutline:
+    """A flow: what writes a dataset.
+
+    Attributes:
+        kind: `append`, `auto_cdc`, `auto_cdc_from_snapshot` or `query`.
+        inputs: the tables that it reads: datasets of the pipeline by their name, others as they are written.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    once: bool
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class DatasetOutline:
+    """A dataset as its sources declare it; `kind` is one of `graph.Kind`."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    expectations: tuple[Rule, ...]
+    file: str
+    line: int
+    flows: tuple[FlowOutline, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a file is refused."""
+
+    file: str | None
+    line: int | None
+    message: str
+
+
+@dataclass
+class Outline:
+    """A pipeline's graph, as far as its sources tell it.
+
+    Attributes:
+        notes: what was accepted and is not followed, such as modules that are not here.
+    """
+
+    datasets: list[DatasetOutline] = field(default_factory=list)
+    errors: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Missing(dict):
+    """Configuration in which a key that was not given stands for itself."""
+
+    def __missing__(self, key: str) -> str:
+        return Setting(key)
+
+
+class _Loader(Loader):
+    def __init__(self, registry: Registry, world: World, outline: Outline, configuration: Mapping[str, str]):
+        values = _Missing(configuration)
+        super().__init__(
+            registry, configuration=values, parameters=values, names=world.names, report=outline.notes.append
+        )
+        self._world = world
+
+    def missing(self, message: str, path: Path, line: int, module: dict[str, Any]) -> None:
+        self._world.absent.add(message.split(":")[0])
+        self._world.open_names = True
+
+
+@dataclass
+class _Read:
+    """What a flow reads; `streaming` is None where that could not be seen."""
+
+    inputs: set[str] = field(default_factory=set)
+    streaming: bool | None = None
+
+
+def outline(
+    sources: tuple[Path, ...],
+    *,
+    root: Path,
+    configuration: Mapping[str, str],
+    names: Namespace,
+    whole: bool = True,
+) -> Outline:
+    """Follows the sources of one pipeline.
+
+    Args:
+        root: the folder that places are told from, and in which modules are looked for.
+        configuration: what is known of it; other keys stand for themselves, as `${key}`.
+        names: where unqualified names belong.
+        whole: these are all the sources; otherwise flows may write what others define.
+    """
+    found = Outline()
+    world = World([root], configuration)
+    registries = []
+    for path in sources:
+        registry = Registry()
+        world.open_names = False
+        with _caught(found, path):
+            _Loader(registry, world, found, configuration).load(path)
+        registries.append(registry)
+    _Assembly(found, world, names, whole).add(registries)
+    forget_modules()
+    found.notes += [f"{name} is not here; what comes from it is not known" for name in sorted(world.absent)]
+    if not found.datasets and not found.errors:
+        absent = f"; it may be in {', '.join(sorted(world.absent))}, which is not here" if world.absent else ""
+        found.errors.append(Fault(str(sources[0]), None, f"defines no dataset{absent}"))
+    return found
+
+
+@contextlib.contextmanager
+def _caught(found: Outline, path: Path) -> Iterator[None]:
+    """Turns whatever a source does wrong into a fault with its place."""
+    forget_rounds()
+    try:
+        with _limited(), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except LakeflowError as error:
+        found.errors.append(Fault(str(error.file or path), error.line, described(error.message)))
+    except (Exception, SystemExit) as error:
+        found.errors.append(Fault(str(path), line_in(error, path), described(f"{type(error).__name__}: {error}")))
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Ends what goes on for too long, where the process has a timer for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise LakeflowError(f"takes longer than {_SECONDS} s to follow; it may wait for something at its top level")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left)
+        signal.signal(signal.SIGALRM, handler)
+
+
+class _Assembly:
+    """Puts what the sources declare together."""
+
+    def __init__(self, found: Outline, world: World, names: Namespace, whole: bool):
+        self._found = found
+        self._world = world
+        self._names = names
+        self._whole = whole
+        self._datasets: dict[str, Dataset] = {}
+        self._flows: dict[str, list[Flow]] = {}
+
+    def add(self, registries: list[Registry]) -> None:
+        flows: list[Flow] = []
+        for registry in registries:
+            try:
+                datasets, its_flows = registry.close()
+            except LakeflowError as error:
+                self._fail(error.message, Place(error.file, error.line))
+                continue
+            for dataset in datasets:
+                self._define(dataset)
+            flows += its_flows
+        for flow in flows:
+            self._attach(flow)
+        for full, dataset in self._datasets.items():
+            if not self._flows[full] and dataset.kind is not Kind.SINK and self._whole:
+                self._fail(f"no flow writes {dataset.name}; add one, or remove the table", dataset.place)
+        self._outline()
+
+    def _fail(self, message: str, place: Place) -> None:
+        self._found.errors.append(Fault(str(place.file), place.line, described(message)))
+
+    def _define(self, dataset: Dataset) -> None:
+        unknown = [part for part in unknown_parts(dataset.name) if not part.startswith("${")]
+        if unknown:
+            self._fail(
+                f"the name of a dataset comes from {unknown[0]}, which only a running pipeline knows", dataset.place
+            )
+            return
+        full = self._full(dataset.name, dataset.kind)
+        if (other := self._datasets.get(full)) is not None:
+            first = f"{other.place.file.name}:{other.place.line}"
+            self._fail(f"{dataset.name} is already defined at {first}; remove one", dataset.place)
+            return
+        self._datasets[full] = dataset
+        self._flows[full] = []
+
+    def _attach(self, flow: Flow) -> None:
+        full = self._find(flow.target)
+        if full is not None:
+            self._flows[full].append(flow)
+        elif any(not part.startswith("${") for part in unknown_parts(flow.target)) or not self._whole:
+            self._found.notes.append(described(f"flow {flow.name} writes {flow.target}, which is not defined here"))
+        elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
+            self._fail(f"flow {flow.name} writes {flow.target}, which this pipeline does not define", flow.place)
+
+    def _full(self, name: str, kind: Kind | None = None) -> str:
+        if kind in (Kind.TEMPORARY_VIEW, Kind.SINK):
+            return name.lower().strip("`")
+        try:
+            return self._names.full(name)
+        except LakeflowError:
+            return name.lower()
+
+    def _find(self, name: str) -> str | None:
+        for full in (without_live(name).lower().strip("`"), self._full(without_live(name))):
+            if full in self._datasets:
+                return full
+        return None
+
+    def _outline(self) -> None:
+        edges: dict[str, set[str]] = {}
+        for full, dataset in self._datasets.items():
+            outlines, streams = [], []
+            for flow in self._flows[full]:
+                read = self._read(flow)
+                streams.append(read.streaming)
+                inputs = {self._find(name) or name for name in read.inputs}
+                edges.setdefault(full, set()).update(inputs & self._datasets.keys())
+                outlines.append(
+                    FlowOutline(
+                        described(flow.name),
+                        _flow_kind(flow, dataset),
+                        self._shown(inputs),
+                        flow.once,
+                        str(flow.place.file),
+                        flow.place.line,
+                    )
+                )
+            kind = dataset.kind or (Kind.STREAMING_TABLE if any(streams) else Kind.MATERIALIZED_VIEW)
+            self._found.datasets.append(
+                DatasetOutline(
+                    described(dataset.name),
+                    kind.value,
+                    tuple(dict.fromkeys(name for flow in outlines for name in flow.inputs)),
+                    tuple(
+                        Rule(described(e.name), described(e.predicate), e.action.value) for e in dataset.expectations
+                    ),
+                    str(dataset.place.file),
+                    dataset.place.line,
+                    tuple(outlines),
+                )
+            )
+        self._find_circle(edges)
+
+    def _shown(self, inputs: set[str]) -> tuple[str, ...]:
+        return tuple(sorted(described(self._datasets[i].name if i in self._datasets else i) for i in inputs))
+
+    def _find_circle(self, edges: Mapping[str, set[str]]) -> None:
+        done: set[str] = set()
+
+        def visit(full: str, path: tuple[str, ...]) -> bool:
+            if full in path:
+                circle = [self._datasets[name].name for name in (*path[path.index(full) :], full)]
+                place = self._datasets[full].place
+                self._fail(f"datasets read each other in a circle: {' -> '.join(circle)}", place)
+                return True
+            if full in done:
+                return False
+            ended = any(visit(other, (*path, full)) for other in sorted(edges.get(full, ())))
+            done.add(full)
+            return ended
+
+        for full in self._datasets:
+            if visit(full, ()):
+                return
+
+    def _read(self, flow: Flow) -> _Read:
+        if flow.cdc is not None and flow.cdc.source is not None:
+            return _Read({flow.cdc.source}, True)
+        if flow.snapshot is not None and flow.snapshot.source is not None:
+            return _Read({flow.snapshot.source}, True)
+        if flow.snapshot is not None and flow.snapshot.function is not None:
+            return self._followed(flow.snapshot.function, flow, None)
+        text = flow.query or (flow.cdc and flow.cdc.source_query) or (flow.snapshot and flow.snapshot.query)
+        if text:
+            return self._of_query(text, flow)
+        return self._followed(flow.function, flow) if flow.function is not None else _Read()
+
+    def _of_query(self, text: str, flow: Flow) -> _Read:
+        try:
+            read = sql.inputs(text)
+        except LakeflowError as error:
+            self._fail(error.message, Place(flow.place.file, flow.query_line or flow.place.line))
+            return _Read()
+        return _Read({without_live(i.name) for i in read}, any(i.streaming for i in read))
+
+    def _followed(self, function: Callable, flow: Flow, *args: Any) -> _Read:
+        forget_rounds()
+        registry = Registry()
+        try:
+            with _limited(), collecting(registry), contextlib.redirect_stdout(io.StringIO()):
+                result = function(*args)
+        except (Exception, SystemExit):
+            # A function may need what a symbol cannot give; then its text tells what it reads.
+            return _by_text(function)
+        read = _Read(streaming=False)
+        for symbol in symbols_in(result):
+            read.inputs |= symbol._inputs
+            read.streaming = read.streaming or symbol._streaming
+        return read
+
+
+def _flow_kind(flow: Flow, dataset: Dataset) -> str:
+    if flow.cdc is not None:
+        return "auto_cdc"
+    if flow.snapshot is not None:
+        return "auto_cdc_from_snapshot"
+    return "append" if dataset.kind in (Kind.STREAMING_TABLE, Kind.SINK) else "query"
+
+
+def _by_text(function: Callable) -> _Read:
+    """What a function reads, by the calls that are written in it."""
+    code = getattr(function, "__code__", None)
+    if code is None or not os.path.isfile(code.co_filename):
+        return _Read()
+    try:
+        tree = ast.parse(Path(code.co_filename).read_text(encoding="utf-8-sig"))
+    except (SyntaxError, UnicodeDecodeError, ValueError):
+        return _Read()
+    read = _Read(streaming=False)
+    for node in ast.walk(tree):
+        is_function = isinstance(node, (ast.FunctionDef, ast.Lambda))
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) if is_function else 0
+        if is_function and first == code.co_firstlineno:
+            _read_by_text(node, read)
+    return read
+
+
+def _read_by_text(function: ast.AST, read: _Read) -> None:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and node.attr in _STREAM_READS:
+            read.streaming = True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_READS:
+            for argument in node.args[:1]:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    read.inputs.add(without_live(argument.value))

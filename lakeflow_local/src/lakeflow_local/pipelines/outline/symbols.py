@@ -1,0 +1,281 @@
+"""Stand-ins for what only a running pipeline knows: they take part in any expression and remember what they read.
+
+A source is followed without Spark, without data and without the libraries that it imports. Whatever comes from them is
+a `Symbol`: an attribute, an item or the result of a call of a symbol is a symbol again, which knows the tables that it
+came from and whether it streams. Where Python itself needs a value (a text, a number, a truth), a symbol gives one that
+can be told apart later: its text is a placeholder, so that a name made of it is known to be unknown.
+"""
+
+from __future__ import annotations
+
+import dis
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+_MOST_TEXT = 80
+# How often a loop or a condition on a symbol goes on at one place of a source before it ends.
+_MOST_ROUNDS = 2
+_PLACEHOLDER = re.compile(r"__unknown_([0-9a-f]+)__")
+
+
+def placeholder(text: str) -> str:
+    """A word that is a name in Python, SQL and paths and stands for the value that `text` describes."""
+    return f"__unknown_{text.encode().hex()}__"
+
+
+def described(text: str) -> str:
+    """The text with its placeholders as what they stand for."""
+    return _PLACEHOLDER.sub(lambda match: bytes.fromhex(match[1]).decode(), text)
+
+
+def unknown_parts(text: str) -> list[str]:
+    """What the placeholders of a text stand for."""
+    return [bytes.fromhex(match[1]).decode() for match in _PLACEHOLDER.finditer(text)]
+
+
+class Setting(str):
+    """The value of a configuration key that was not given: `${key}`, also where a number is wanted."""
+
+    def __new__(cls, key: str) -> Setting:
+        return super().__new__(cls, placeholder(f"${{{key}}}"))
+
+    def __int__(self) -> int:
+        return 1
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+class Base:
+    """What a class is derived from when its base is a symbol."""
+
+    def __init__(self, *_: Any, **fields: Any):
+        self.__dict__.update(fields)
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        super().__init_subclass__()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Symbol(f"{type(self).__name__}.{name}")
+
+
+class Symbol:
+    """A value that is not known.
+
+    Args:
+        text: how it is written, for messages and for SQL expressions.
+        inputs: the tables that it was read from.
+        streaming: it is, or comes from, a stream.
+        function: what the symbol wraps, where a decorator that is not known was applied to a function.
+    """
+
+    __slots__ = ("__wrapped__", "_inputs", "_streaming", "_text")
+
+    def __init__(
+        self,
+        text: str,
+        inputs: frozenset[str] = frozenset(),
+        streaming: bool = False,
+        function: Callable | None = None,
+    ):
+        # The end stays, since it holds the name that is called next.
+        half = _MOST_TEXT // 2
+        object.__setattr__(self, "_text", text if len(text) <= _MOST_TEXT else f"{text[:half]}…{text[-half:]}")
+        object.__setattr__(self, "_inputs", inputs)
+        object.__setattr__(self, "_streaming", streaming)
+        if function is not None:
+            object.__setattr__(self, "__wrapped__", function)
+
+    def derived(self, text: str, *others: Any) -> Symbol:
+        """A symbol that comes from this one and from every symbol among `others`."""
+        inputs, streaming = self._inputs, self._streaming
+        for other in symbols_in(others):
+            inputs |= other._inputs
+            streaming = streaming or other._streaming
+        return Symbol(text, inputs, streaming)
+
+    def __sql__(self) -> str:
+        return self._text
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            if name == "__name__" and "." not in self._text:
+                return getattr(self.__wrapped__, "__name__", self._text)
+            raise AttributeError(name)
+        if name == "isStreaming":
+            return self._streaming
+        return self.derived(f"{self._text}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        pass
+
+    def __delattr__(self, name: str) -> None:
+        pass
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        name = self._text.rpartition(".")[2]
+        wrapped = _wrapped(self)
+        if wrapped is not None:
+            return self.derived(f"{name}(…)", wrapped(*args, **kwargs))
+        if name == "transform" and args and callable(args[0]) and not isinstance(args[0], Symbol):
+            return self.derived(self._text, args[0](self, *args[1:], **kwargs))
+        if len(args) == 1 and not kwargs and isinstance(args[0], str) and name in ("col", "column", "expr"):
+            return Symbol(str(args[0]))
+        if len(args) == 1 and not kwargs and _is_function(args[0]):
+            result = self.derived(getattr(args[0], "__name__", "function"))
+            object.__setattr__(result, "__wrapped__", args[0])
+            return result
+        shown = ", ".join([*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())])
+        return self.derived(f"{self._text}({shown})", args, kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.derived(f"{self._text}[{_shown(key)}]", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def __delitem__(self, key: Any) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Any]:
+        """One round with a symbol; in `a, b = symbol`, as many as are wanted."""
+        wanted = _unpacked(sys._getframe(1))
+        return iter([self.derived(f"{self._text}[{index}]") for index in range(wanted)])
+
+    def __next__(self) -> Any:
+        if self.__bool__():
+            return self.derived(f"next({self._text})")
+        raise StopIteration
+
+    def __contains__(self, item: Any) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return 1
+
+    def __bool__(self) -> bool:
+        frame = sys._getframe(1)
+        key = (frame.f_code, frame.f_lasti)
+        _rounds[key] = _rounds.get(key, 0) + 1
+        return _rounds[key] <= _MOST_ROUNDS
+
+    def __str__(self) -> str:
+        return placeholder(self._text)
+
+    def __format__(self, _: str) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def __int__(self) -> int:
+        return 1
+
+    def __index__(self) -> int:
+        return 1
+
+    def __float__(self) -> float:
+        return 1.0
+
+    def __round__(self, _: int | None = None) -> Any:
+        return self
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, Symbol)
+
+    def __subclasscheck__(self, subclass: Any) -> bool:
+        return False
+
+    def __mro_entries__(self, bases: tuple) -> tuple[type, ...]:
+        return () if any(isinstance(base, type) and issubclass(base, Base) for base in bases) else (Base,)
+
+    def __copy__(self) -> Symbol:
+        return self
+
+    def __deepcopy__(self, _: dict) -> Symbol:
+        return self
+
+
+_rounds: dict[tuple[Any, int], int] = {}
+
+
+def forget_rounds() -> None:
+    """Conditions on symbols begin anew, for another function or file."""
+    _rounds.clear()
+
+
+def _operator(template: str) -> Callable:
+    def method(self: Symbol, *others: Any) -> Symbol:
+        return self.derived(template.format(repr(self), *map(_shown, others)), others)
+
+    return method
+
+
+_OPERATORS = {
+    "eq": "{} = {}", "ne": "{} <> {}", "lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}",
+    "and": "({}) AND ({})", "or": "({}) OR ({})", "xor": "{} ^ {}", "invert": "NOT ({})", "neg": "-{}", "pos": "{}",
+    "abs": "abs({})", "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "truediv": "{} / {}",
+    "floordiv": "{} / {}", "mod": "{} % {}", "pow": "pow({}, {})", "matmul": "{} @ {}", "lshift": "{} << {}",
+    "rshift": "{} >> {}",
+}  # fmt: skip
+for _name, _template in _OPERATORS.items():
+    setattr(Symbol, f"__{_name}__", _operator(_template))
+    if _name not in ("eq", "ne", "lt", "le", "gt", "ge", "invert", "neg", "pos", "abs"):
+        setattr(Symbol, f"__r{_name}__", _operator(_template))
+
+
+def symbols_in(value: Any, depth: int = 4) -> Iterator[Symbol]:
+    """The symbols of a value, also inside of collections."""
+    if isinstance(value, Symbol):
+        yield value
+    elif depth and isinstance(value, dict):
+        for item in value.values():
+            yield from symbols_in(item, depth - 1)
+    elif depth and isinstance(value, Iterable) and isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from symbols_in(item, depth - 1)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Symbol):
+        return repr(value)
+    if isinstance(value, str):
+        return "'" + described(value).replace("'", "''") + "'"
+    return "…" if callable(value) or isinstance(value, (dict, list, set)) else repr(value)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (Symbol, type)) and hasattr(value, "__code__")
+
+
+def _wrapped(symbol: Symbol) -> Callable | None:
+    try:
+        return object.__getattribute__(symbol, "__wrapped__")
+    except AttributeError:
+        return None
+
+
+def _unpacked(frame: Any) -> int:
+    """How many values the caller's next step takes apart: `a, b = …` takes two; a loop goes round once."""
+    code = frame.f_code.co_code
+    at = frame.f_lasti
+    name = dis.opname[code[at]]
+    if name == "UNPACK_SEQUENCE":
+        return code[at + 1]
+    return code[at + 1] & 0xFF if name == "UNPACK_EX" else 1

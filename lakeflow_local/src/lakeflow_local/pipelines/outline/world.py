@@ -1,0 +1,401 @@
+"""What a source finds around it while it is followed: a session, `dbutils`, the pipeline module, and other modules."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import api, sql
+from lakeflow_local.pipelines.names import without_live
+from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, symbols_in
+from lakeflow_local.pipelines.sources import NotebookExit, new_module
+
+_PIPELINES = ("dlt", "pyspark.pipelines")
+# Modules of Spark that need no session.
+_REAL_OF_SPARK = frozenset({"pyspark.sql.types", "pyspark.errors", "pyspark.sql.utils"})
+# Libraries that read settings; every other library is followed by a symbol.
+_REAL_LIBRARIES = frozenset({"yaml", "dateutil", "pytz", "typing_extensions", "jinja2", "packaging", "tomli"})
+# Parts of the standard library that reach out of the process or wait: following a source does neither.
+_NOT_FOLLOWED = frozenset({
+    "subprocess", "socket", "ssl", "http", "urllib.request", "ftplib", "smtplib", "multiprocessing", "shutil", "time",
+    "webbrowser", "ctypes", "concurrent", "asyncio", "signal", "threading",
+})  # fmt: skip
+_OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
+_GET_SESSION = ("getOrCreate", "getActiveSession", "active")
+_STREAMS = re.compile(
+    r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
+    re.IGNORECASE,
+)
+
+
+class _Reader(Symbol):
+    """`spark.read`, `spark.readStream` and what is made of them."""
+
+    __slots__ = ()
+
+    def derived(self, text: str, *others: Any) -> Symbol:
+        symbol = super().derived(text, *others)
+        return _Reader(symbol._text, symbol._inputs, symbol._streaming)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = super().__call__(*args, **kwargs)
+        name = args[0] if args else kwargs.get("tableName", kwargs.get("name"))
+        if self._text.rpartition(".")[2] == "table" and name is not None:
+            return Symbol(result._text, result._inputs | {without_live(str(name))}, result._streaming)
+        return result
+
+
+class _Session(Symbol):
+    """`spark`."""
+
+    def __init__(self, world: World):
+        super().__init__("spark")
+        object.__setattr__(self, "_world", world)
+
+    def __getattr__(self, name: str) -> Any:
+        match name:
+            case "read":
+                return _Reader("spark.read")
+            case "readStream":
+                return _Reader("spark.readStream", streaming=True)
+            case "conf":
+                return self._world.conf
+            case "table":
+                return _Reader("spark.table")
+            case "sql":
+                return self._world.query
+            case "builder" | "newSession":
+                return Symbol("spark.builder")
+        return super().__getattr__(name)
+
+
+class _Conf(Symbol):
+    """`spark.conf`, and `dbutils.widgets`, whose values are the pipeline's configuration."""
+
+    def __init__(self, text: str, configuration: Mapping[str, str]):
+        super().__init__(text)
+        object.__setattr__(self, "_values", dict(configuration))
+
+    def get(self, key: str, *default: Any) -> Any:
+        if str(key) in self._values:
+            return self._values[str(key)]
+        return default[0] if default else Setting(str(key))
+
+    getArgument = get
+
+    def set(self, key: str, value: Any) -> None:
+        self._values[str(key)] = value
+
+    def text(self, name: str, defaultValue: Any = "", label: str | None = None) -> None:
+        self._values.setdefault(str(name), defaultValue)
+
+    def dropdown(self, name: str, defaultValue: Any = "", *_: Any, **__: Any) -> None:
+        self._values.setdefault(str(name), defaultValue)
+
+    combobox = multiselect = dropdown
+
+
+class _Notebook(Symbol):
+    def exit(self, _: Any = None) -> None:
+        raise NotebookExit
+
+    def run(self, *_: Any, **__: Any) -> Any:
+        return Symbol("dbutils.notebook.run()")
+
+
+class _Utils(Symbol):
+    """`dbutils`."""
+
+    def __init__(self, widgets: _Conf):
+        super().__init__("dbutils")
+        object.__setattr__(self, "_widgets", widgets)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "widgets":
+            return self._widgets
+        return _Notebook("dbutils.notebook") if name == "notebook" else super().__getattr__(name)
+
+
+class _Module(Symbol):
+    """A module that is not loaded; its parts are symbols, but for those that the world knows better."""
+
+    def __init__(self, name: str, world: World):
+        super().__init__(name)
+        object.__setattr__(self, "_world", world)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return self._world.exported(self._text)
+        full = f"{self._text}.{name}"
+        if full in self._world.known or full in _REAL_OF_SPARK or full in _PIPELINES:
+            return self._world.module(full)
+        return super().__getattr__(name)
+
+    def derived(self, text: str, *others: Any) -> Symbol:
+        symbol = super().derived(text, *others)
+        reads = symbol._inputs or symbol._streaming or any(symbols_in(others))
+        return symbol if reads else _Part(symbol._text, self._world)
+
+
+class _Part(_Module):
+    """A class or function of a module that is not loaded."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._world.spark if self._text.rpartition(".")[2] in _GET_SESSION else super().__call__(*args, **kwargs)
+
+
+class _Builtins(dict):
+    """The builtins of followed sources; names that a module which is not here may have brought are symbols."""
+
+    def __init__(self, world: World):
+        super().__init__(vars(builtins))
+        self._world = world
+        self.update(__import__=world.import_, input=lambda *_: "", print=lambda *_, **__: None)
+
+    def __missing__(self, name: str) -> Any:
+        if self._world.open_names and not name.startswith("__"):
+            return Symbol(name)
+        raise KeyError(name)
+
+
+class World:
+    """The surroundings of one pipeline's sources.
+
+    Args:
+        folders: where modules of the pipeline's own are looked for, besides the folder of the file that imports them.
+        configuration: what `spark.conf.get` gives; a key that it has not gives a `Setting`.
+
+    Attributes:
+        absent: the modules and notebooks that sources refer to and that are not here.
+        open_names: names may come from one of those.
+    """
+
+    def __init__(self, folders: list[Path], configuration: Mapping[str, str]):
+        self.absent: set[str] = set()
+        self.open_names = False
+        self.conf = _Conf("spark.conf", configuration)
+        self.spark = _Session(self)
+        self.dbutils = _Utils(_Conf("dbutils.widgets", configuration))
+        self.builtins = _Builtins(self)
+        self._modules: dict[Path, ModuleType] = {}
+        self._sys = _copy(sys, path=[str(folder) for folder in folders], modules={}, exit=_exit, argv=[""])
+        self._os = _copy(os, environ=_Environment(), getenv=_getenv, system=Symbol("os.system"))
+        self.known: dict[str, Any] = {
+            "sys": self._sys,
+            "os": self._os,
+            "databricks.sdk.runtime.spark": self.spark,
+            "databricks.sdk.runtime.dbutils": self.dbutils,
+            "pyspark.dbutils.DBUtils": lambda *_: self.dbutils,
+        }
+        self.known.update(dict.fromkeys(_PIPELINES, self._pipelines()))
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What every source finds as globals."""
+        return {
+            "__builtins__": self.builtins,
+            "spark": self.spark,
+            "dbutils": self.dbutils,
+            "sql": self.query,
+            "table": self.spark.table,
+            **{name: Symbol(name) for name in _OF_NOTEBOOKS},
+        }
+
+    def _pipelines(self) -> ModuleType:
+        module = ModuleType("dlt")
+        module.__dict__.update({name: getattr(api, name) for name in api.__all__}, __all__=api.__all__)
+        module.read = lambda name: self.spark.read.table(name)  # type: ignore[attr-defined]
+        module.read_stream = lambda name: self.spark.readStream.table(name)  # type: ignore[attr-defined]
+        return module
+
+    def query(self, sqlQuery: Any = "", args: Any = None, **frames: Any) -> Symbol:
+        """`spark.sql`: what the text reads, as far as it is a query."""
+        text = str(sqlQuery)
+        try:
+            read = sql.inputs(text)
+        except LakeflowError:
+            read = []
+        inputs = frozenset(without_live(i.name) for i in read)
+        streaming = any(i.streaming for i in read) or bool(_STREAMS.search(text))
+        return Symbol("spark.sql(…)", inputs, streaming).derived("spark.sql(…)", frames)
+
+    def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        """`import` inside followed sources."""
+        importer = Path((globals or {}).get("__file__") or ".").resolve()
+        if level:
+            return self._relative(name, importer, level, fromlist)
+        module = self._find(name, importer, fromlist)
+        if module is None:
+            self.absent.add(name)
+            module = _Module(name, self)
+        if fromlist:
+            if "*" in fromlist and isinstance(module, _Module) and not self._installed(name):
+                self.open_names = True
+            return module
+        top = name.split(".")[0]
+        if top == name:
+            return module
+        return self._find(top, importer, fromlist) or _Module(top, self)
+
+    def module(self, full: str) -> Any:
+        return self.known[full] if full in self.known else importlib.import_module(full)
+
+    def exported(self, name: str) -> list[str]:
+        """The names that `from name import *` brings, where the module is installed."""
+        if name == "databricks.sdk.runtime":
+            return ["spark", "dbutils", *_OF_NOTEBOOKS]
+        if not self._installed(name):
+            return []
+        module = importlib.import_module(name)
+        return list(getattr(module, "__all__", None) or (n for n in vars(module) if not n.startswith("_")))
+
+    def _installed(self, name: str) -> bool:
+        return name.split(".")[0] in ("pyspark", "delta") and _spec(name)
+
+    def _find(self, name: str, importer: Path, fromlist: Any) -> Any:
+        top = name.split(".")[0]
+        if name in self.known or name in _REAL_OF_SPARK:
+            return self.module(name)
+        if top in ("pyspark", "delta", "databricks"):
+            return _Module(name, self)
+        if (own := self._own(name, importer)) is not None:
+            return own
+        if name in _NOT_FOLLOWED or top in _NOT_FOLLOWED:
+            return _Module(name, self)
+        if top in sys.stdlib_module_names or (top in _REAL_LIBRARIES and _spec(name)):
+            module = importlib.import_module(name)
+            return module if fromlist or "." not in name else importlib.import_module(top)
+        return None
+
+    def _own(self, name: str, importer: Path) -> Any:
+        """A module of the pipeline's own folders."""
+        parts = name.split(".")
+        folders = [importer.parent, *map(Path, self._sys.path), *list(importer.parents)[1:4]]
+        for folder in dict.fromkeys(folder if folder.is_absolute() else importer.parent / folder for folder in folders):
+            for base in (folder, folder / "src"):
+                if (module := self._in_folder(base, parts)) is not None:
+                    return module
+        return None
+
+    def _in_folder(self, folder: Path, parts: list[str]) -> Any:
+        path = folder.joinpath(*parts)
+        if (file := path.with_name(path.name + ".py")).is_file():
+            return self._loaded(file, ".".join(parts))
+        if (file := path / "__init__.py").is_file():
+            return self._loaded(file, ".".join(parts))
+        # A folder without __init__.py is a package if a source could import something from it.
+        return _Folder(path, parts, self) if path.is_dir() and any(path.glob("*.py")) else None
+
+    def _loaded(self, file: Path, name: str) -> Any:
+        file = file.resolve()
+        if file not in self._modules:
+            module = new_module(file)
+            module.__class__ = _OwnModule
+            self._modules[file] = module
+            module.__dict__.update(self.names, _lakeflow=(file, self))
+            try:
+                text = file.read_text(encoding="utf-8-sig")
+                code = compile(text, str(file), "exec", dont_inherit=True)
+            except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+                del self._modules[file]
+                line = getattr(error, "lineno", None)
+                raise LakeflowError(f"cannot be imported: {error}", file=file, line=line) from error
+            exec(code, module.__dict__)
+        return self._modules[file]
+
+    def _relative(self, name: str, importer: Path, level: int, fromlist: Any) -> Any:
+        folder = importer.parents[level - 1]
+        parts = name.split(".") if name else []
+        if parts:
+            module = self._in_folder(folder, parts)
+        elif (folder / "__init__.py").is_file():
+            module = self._loaded(folder / "__init__.py", folder.name)
+        else:
+            module = _Folder(folder, [folder.name], self)
+        if module is None:
+            self.absent.add("." * level + name)
+            self.open_names = self.open_names or "*" in (fromlist or ())
+            return _Module(name or folder.name, self)
+        return module
+
+
+class _OwnModule(ModuleType):
+    """A module of the pipeline, whose submodules are imported when they are asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        file, world = self.__dict__["_lakeflow"]
+        if file.name == "__init__.py" and not name.startswith("__"):
+            module = world._in_folder(file.parent, [name])
+            if module is not None:
+                return module
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _Folder(ModuleType):
+    """A folder of sources without `__init__.py`."""
+
+    def __init__(self, path: Path, parts: list[str], world: World):
+        super().__init__(".".join(parts))
+        self.__dict__["_lakeflow"] = (path, world)
+
+    def __getattr__(self, name: str) -> Any:
+        path, world = self.__dict__["_lakeflow"]
+        module = None if name.startswith("__") else world._in_folder(path, [name])
+        if module is None:
+            raise AttributeError(f"{path.name} has no module {name!r}")
+        return module
+
+
+class _Environment(Mapping):
+    """`os.environ`, in which each variable has a value."""
+
+    def __getitem__(self, key: str) -> str:
+        return os.environ.get(key) or Setting(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return os.environ.get(key, default)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        pass
+
+
+def _getenv(key: str, default: Any = None) -> Any:
+    value = os.environ.get(key, default)
+    return Setting(key) if value is None else value
+
+
+def _exit(*_: Any) -> None:
+    raise NotebookExit
+
+
+def _copy(module: ModuleType, **changed: Any) -> ModuleType:
+    copy = ModuleType(module.__name__)
+    copy.__dict__.update({**vars(module), **changed})
+    return copy
+
+
+def _spec(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
