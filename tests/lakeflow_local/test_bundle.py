@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import textwrap
+from datetime import datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from lakeflow_local.bundle import commands, cron, load, validate
+from lakeflow_local.bundle import commands, cron, graph, load, validate
 from lakeflow_local.bundle.pipelines import spec
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
@@ -238,6 +240,89 @@ CRON = {
 @pytest.mark.parametrize(("expression", "fault"), CRON.items())
 def test_quartz_expressions(expression: str, fault: str | None) -> None:
     assert cron.check(expression) == fault
+
+
+# Moments after the first one, worked out by hand with a calendar; Berlin's clocks change on 29 March and 25 October 2026.
+MOMENTS = {
+    "0 30 2 * * ?": ("2026-03-28T12:00+01:00", ["2026-03-29T03:30+02:00", "2026-03-30T02:30+02:00"]),
+    "0 30 2 ? * *": ("2026-10-24T12:00+02:00", ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]),
+    "0 0/30 * * * ?": ("2026-03-29T01:45+01:00", ["2026-03-29T03:00+02:00", "2026-03-29T03:30+02:00", "2026-03-29T04:00+02:00"]),
+    "0 0 22-1 * * ?": ("2026-05-01T21:00+02:00", ["2026-05-01T22:00+02:00", "2026-05-01T23:00+02:00", "2026-05-02T00:00+02:00", "2026-05-02T01:00+02:00", "2026-05-02T22:00+02:00"]),
+    "20/25 0 9 ? * MON-FRI": ("2026-05-01T09:00:30+02:00", ["2026-05-01T09:00:45+02:00", "2026-05-04T09:00:20+02:00"]),
+    "0 0 0 L-3 * ?": ("2026-02-01T00:00+01:00", ["2026-02-25T00:00+01:00", "2026-03-28T00:00+01:00"]),
+    "0 0 0 LW * ?": ("2026-02-01T00:00+01:00", ["2026-02-27T00:00+01:00", "2026-03-31T00:00+02:00", "2026-04-30T00:00+02:00", "2026-05-29T00:00+02:00"]),
+    "0 0 0 1W,15W * ?": ("2026-07-31T00:00+02:00", ["2026-08-03T00:00+02:00", "2026-08-14T00:00+02:00"]),
+    "0 0 0 ? * 6L": ("2026-02-01T00:00+01:00", ["2026-02-27T00:00+01:00", "2026-03-27T00:00+01:00"]),
+    "0 0 0 ? * FRI#3": ("2026-02-01T00:00+01:00", ["2026-02-20T00:00+01:00", "2026-03-20T00:00+01:00"]),
+    "0 0 0 ? * FRI-MON": ("2026-02-01T00:00+01:00", ["2026-02-02T00:00+01:00", "2026-02-06T00:00+01:00"]),
+    "0 0 0 29 2 ?": ("2026-02-01T00:00+01:00", ["2028-02-29T00:00+01:00", "2032-02-29T00:00+01:00"]),
+    "0 0 0 1 1/6 ? 2026-2027": ("2026-02-01T00:00+01:00", ["2026-07-01T00:00+02:00", "2027-01-01T00:00+01:00", "2027-07-01T00:00+02:00", None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "start", "moments"), [(e, *m) for e, m in MOMENTS.items()], ids=MOMENTS)
+def test_the_moments_of_a_schedule(expression: str, start: str, moments: list[str | None]) -> None:
+    assert cron.check(expression) is None
+    schedule, moment = cron.Schedule(expression, "Europe/Berlin"), datetime.fromisoformat(start)
+    for expected in moments:
+        found = schedule.after(moment)
+        assert found == (datetime.fromisoformat(expected) if expected else None)
+        moment = found or moment
+
+
+def test_a_graph_shows_every_task_and_edge(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    assert run("bundle", "graph", "load", "-t", "prod") == 0
+    assert capsys.readouterr().out == textwrap.dedent("""\
+        load raw_prod: starts by hand
+        ┌───────────┐     ┌─────────────────┐
+        │ first     ├────▶┤ second          │
+        │ sql a.sql │     │ pipeline orders │
+        └───────────┘     │ 3 retries       │
+                          └─────────────────┘
+        ┌───────────┐
+        │ third     │
+        │ sql a.sql │
+        └───────────┘
+        """)
+    assert run("bundle", "graph", "load", "--mermaid") == 0
+    assert capsys.readouterr().out == textwrap.dedent("""\
+        flowchart LR
+          t0["first<br/>sql a.sql"]
+          t1["second<br/>pipeline orders"]
+          t0 --> t1
+        """)
+    assert run("bundle", "graph", "load", "--svg") == 0
+    picture = ElementTree.fromstring(capsys.readouterr().out)
+    texts = [
+        element.text or "".join(element.itertext()) for element in picture.iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert len(texts) == 4 and len(list(picture.iter("{http://www.w3.org/2000/svg}path"))) == 2
+    with pytest.raises(LakeflowError, match="the bundle has no job `laod`"):
+        run("bundle", "graph", "laod")
+
+
+def test_an_edge_over_several_columns_has_a_row_of_its_own(root: Path) -> None:
+    file = root / "resources/load.job.yml"
+    file.write_text(file.read_text().replace("  schemas:", """\
+        - {task_key: check, depends_on: [{task_key: second}], condition_task: {left: a, op: EQUAL_TO, right: b}}
+        - task_key: last
+          run_if: ALL_DONE
+          depends_on: [{task_key: check, outcome: "true"}, {task_key: first}]
+          run_job_task: {job_id: "${resources.jobs.load.id}"}
+  schemas:""", 1))  # fmt: skip
+    bundle = read(root)
+    drawn = graph.text(graph.graph(bundle, bundle.find("load", "jobs")))
+    assert drawn + "\n" == textwrap.dedent("""\
+        ┌───────────┐     ┌─────────────────┐      ┌──────────────┐          ┌──────────────────┐
+        │ first     ├─┬──▶┤ second          ├─────▶┤ check        ├──┬──true▶┤ last             │
+        │ sql a.sql │ │   │ pipeline orders │      │ a EQUAL_TO b │  │       │ job load         │
+        └───────────┘ │   └─────────────────┘      └──────────────┘  │       │ runs if ALL_DONE │
+                      │                                              │       └──────────────────┘
+                      └──────────────────────────────────────────────┘
+        """)
 
 
 def test_validate_prints_each_fault_and_ends_with_1(

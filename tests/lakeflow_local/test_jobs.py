@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table of cases reads best with a case a line
 """Task graphs run for real, in small bundles that do not need servers."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from lakeflow_local.bundle import jobs, load
+from lakeflow_local.bundle import alerts, jobs, load
 from lakeflow_local.bundle.runs import JobRun, Runs, TaskRun
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.home import Home
@@ -297,6 +298,63 @@ def test_sql_tasks_bind_parameters_and_hand_on_their_rows(
     assert "\n" not in (run.task("bad").error or "")
     assert run.task("absent").error == f"{tmp_path / 'absent.sql'}: there is no such file"
     assert "a;b" not in next((home.jobs / "work" / "runs").glob("*.json")).read_text()
+
+
+def test_alerts_compare_what_their_query_returns(spark: SparkSession, bundle: Make, home: Home, tmp_path: Path) -> None:
+    def alert(query: str, operator: str, source: dict, **evaluation: object) -> dict:
+        rules = {"comparison_operator": operator, "source": source, **evaluation}
+        schedule = {"quartz_cron_schedule": "0 0 * * * ?", "timezone_id": "UTC"}
+        return {
+            "display_name": "a",
+            "query_text": query,
+            "warehouse_id": "w",
+            "schedule": schedule,
+            "evaluation": rules,
+        }
+
+    def over(limit: float) -> dict:
+        return {"value": {"double_value": limit}}
+
+    two = "SELECT * FROM VALUES (1, CAST(2.5 AS DECIMAL(9, 2)), 'x'), (3, NULL, 'y') AS t(n, d, s)"
+    empty = f"{two} WHERE n > 9"
+    cases = {
+        "first": (alert(two, "GREATER_THAN", {"name": "n"}, threshold=over(0)), "TRIGGERED: n 1 GREATER_THAN 0"),
+        "total": (alert(two, "LESS_THAN", {"name": "n", "aggregation": "SUM"}, threshold=over(4)), "OK: n 4 LESS_THAN 4"),
+        "money": (alert(two, "EQUAL", {"name": "d", "aggregation": "MAX"}, threshold=over(2.5)), "TRIGGERED: d 2.50 EQUAL 2.5"),
+        "text": (alert(two, "EQUAL", {"name": "s"}, threshold={"value": {"string_value": "x"}}), "TRIGGERED: s x EQUAL x"),
+        "columns": (alert(two, "LESS_THAN", {"name": "n"}, threshold={"column": {"name": "d"}}), "TRIGGERED: n 1 LESS_THAN 2.50"),
+        "null": (alert("SELECT NULL AS n", "GREATER_THAN", {"name": "n"}, threshold=over(0)), "OK: None GREATER_THAN 0"),
+        "is_null": (alert("SELECT NULL AS n", "IS_NULL", {"name": "n"}), "TRIGGERED: None IS_NULL"),
+        "empty": (alert(empty, "GREATER_THAN", {"name": "n"}, threshold=over(0)), "OK: None GREATER_THAN 0"),
+        "no_rows": (alert(empty, "GREATER_THAN", {"name": "n"}, threshold=over(0), empty_result_state="ERROR"), "ERROR: None GREATER_THAN 0"),
+        "count": (alert(empty, "EQUAL", {"name": "n", "aggregation": "COUNT"}, threshold=over(0)), "OK: n 0 EQUAL 0"),
+    }  # fmt: skip
+    task = {"task_key": "ask", "alert_task": {"alert_id": "${resources.alerts.first.id}", "warehouse_id": "w"}}
+    state = condition("bad", "{{tasks.ask.output.alert_state}}", "EQUAL_TO", "TRIGGERED") | {"depends_on": after("ask")}
+    content = {
+        "bundle": {"name": "b"},
+        "resources": {
+            "alerts": {key: made for key, (made, _) in cases.items()},
+            "jobs": {"work": {"name": "work", "tasks": [task, state]}},
+        },
+    }
+    (tmp_path / "databricks.yml").write_text(yaml.safe_dump(content))
+    made = load.load(tmp_path, environment={})
+    found = {key: str(alerts.evaluate(spark, made.find(key, "alerts"), home)) for key in cases}
+    assert found == {key: expected for key, (_, expected) in cases.items()}
+    assert str(alerts.last(made.find("total", "alerts"), home)) == "OK: n 4 LESS_THAN 4"
+    run = jobs.run(spark, made, "work", progress=lambda _: None, home=home)
+    assert (run.state, run.task("bad").values) == ("SUCCESS", {"outcome": "true"})
+
+    file = tmp_path / "databricks.yml"
+    file.write_text(
+        file.read_text().replace("name: n\n", "name: m\n").replace("AS t(n, d, s)", "AS t(n, d, s) WHERE q")
+    )
+    broken = load.load(tmp_path, environment={})
+    with pytest.raises(LakeflowError, match=r"resources.alerts.first: \[UNRESOLVED_COLUMN.*`q`"):
+        alerts.evaluate(spark, broken.find("first", "alerts"), home)
+    with pytest.raises(LakeflowError, match="the query returns no column m; it returns n"):
+        alerts.evaluate(spark, broken.find("is_null", "alerts"), home)
 
 
 def test_task_values_go_from_task_to_task(spark: SparkSession, bundle: Make, home: Home, tmp_path: Path) -> None:

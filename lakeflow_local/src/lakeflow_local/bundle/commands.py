@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from lakeflow_local.bundle.load import Bundle
 
+# What runs, which a summary shows first.
+_RUN = ("jobs", "pipelines", "alerts")
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     target = argparse.ArgumentParser(add_help=False)
@@ -28,14 +32,30 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     bundle = commands.add_parser("bundle", help="check, show and run the bundle of this folder")
     verbs = bundle.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    run = verbs.add_parser("run", parents=[target], help="run a job or a pipeline by its key")
-    run.add_argument("key", metavar="KEY", help="key of the job or the pipeline in the bundle")
+    run = verbs.add_parser("run", parents=[target], help="run a job or a pipeline, or evaluate an alert, by its key")
+    run.add_argument("key", metavar="KEY", help="key of the job, the pipeline or the alert in the bundle")
     run.add_argument("--params", action="append", default=[], metavar="NAME=VALUE", help="parameters of the job")
     run.add_argument("--full-refresh-all", action="store_true", help="pipelines start anew from their sources")
     run.set_defaults(run=_run)
 
     summary = verbs.add_parser("summary", parents=[target], help="show what the bundle has, and its last runs")
     summary.set_defaults(run=_summary)
+
+    watch = verbs.add_parser(
+        "watch",
+        parents=[target],
+        help="start jobs when their schedules and file arrivals say so",
+        description="Starts jobs when their schedules and file arrivals say so and evaluates alerts, until Ctrl-C. What"
+        " passed while nothing watched is made up for at the next start, up to 48 hours back.",
+    )
+    watch.set_defaults(run=_watch)
+
+    graph = verbs.add_parser("graph", parents=[target], help="draw the tasks of a job")
+    graph.add_argument("key", metavar="KEY", help="key of the job in the bundle")
+    form = graph.add_mutually_exclusive_group()
+    form.add_argument("--mermaid", action="store_true", help="as a Mermaid flowchart")
+    form.add_argument("--svg", action="store_true", help="as an SVG picture")
+    graph.set_defaults(run=_graph)
 
     validate = verbs.add_parser("validate", parents=[target], help="check the bundle; needs no workspace")
     validate.set_defaults(run=_validate)
@@ -90,19 +110,22 @@ def _session(
 def _run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from lakeflow_local.bundle import jobs, tasks
+    from lakeflow_local.bundle import alerts, jobs, tasks
 
     bundle, faults = _faults(args)
     if faults or bundle is None:
         return _report(faults)
     home = homes.find(bundle.root)
-    resource = bundle.find(args.key, "jobs", "pipelines")
+    resource = bundle.find(args.key, "jobs", "pipelines", "alerts")
     parameters = _pairs("--params", args.params)
     if resource.type == "jobs":
         jobs.job_parameters(resource, parameters)
     elif parameters:
-        raise resource.value.error(f"{resource.label} is a pipeline; --params are for jobs")
+        raise resource.value.error(f"{resource.label} is no job; --params are for jobs")
     with _session(home, bundle, args.key, mysql=resource.type == "jobs") as (spark, environment):
+        if resource.type == "alerts":
+            print(alerts.evaluate(spark, resource, home))
+            return 0
         if resource.type == "pipelines":
             jobs.ensure_schemas(spark, bundle)
             tasks.run_pipeline(spark, bundle, resource, home, args.full_refresh_all, print)
@@ -122,39 +145,83 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if run.succeeded else 1
 
 
+def _watch(args: argparse.Namespace) -> int:
+    from lakeflow_local.bundle.watch import watch
+
+    bundle, faults = _faults(args)
+    if faults or bundle is None:
+        return _report(faults)
+    home = homes.find(bundle.root)
+    with _session(home, bundle, "watch") as (spark, environment):
+        watch(spark, bundle, home, environment=environment, progress=_say_when)
+    return 0
+
+
+def _say_when(line: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {line}", flush=True)
+
+
+def _graph(args: argparse.Namespace) -> int:
+    from lakeflow_local.bundle import graph
+
+    _, bundle = _load(args)
+    drawn = graph.graph(bundle, bundle.find(args.key, "jobs"))
+    if not args.mermaid and not args.svg:
+        print(f"{drawn.job.name}: {_starts(bundle, drawn.job) or 'starts by hand'}")
+    print((graph.mermaid if args.mermaid else graph.svg if args.svg else graph.text)(drawn))
+    return 0
+
+
 def _summary(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from lakeflow_local.bundle import alerts
     from lakeflow_local.bundle.runs import Runs
 
     home, bundle = _load(args)
     table = Table(title=f"{bundle.name}, target {bundle.target}", title_justify="left")
-    for column in ("type", "key", "name", "starts", "last run", "state", "seconds"):
-        justify = "right" if column == "seconds" else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in ("type", "key"))
-    for job in bundle.of_type("jobs").values():
-        run = Runs(home, job.key).last(bundle.target)
-        seconds = f"{run.seconds:.1f}" if run is not None and run.seconds is not None else ""
-        state = (run.state + (f": {run.error}" if run.error else "")) if run is not None else ""
-        started = (run.start or "")[:19] if run is not None else "never"
-        cells = ("job", job.key, job.name, _starts(bundle, job.value), started, state, seconds)
-        table.add_row(*map(Text, cells))
-    for type in ("pipelines", "schemas"):
-        for resource in bundle.of_type(type).values():
-            table.add_row(*map(Text, (type.rstrip("s"), resource.key, resource.name)))
+    for column in ("type", "key", "starts", "last run", "state"):
+        table.add_column(column, overflow="fold", no_wrap=column == "type")
+    for type, resources in sorted(bundle.resources.items(), key=lambda entry: entry[0] not in _RUN):
+        for resource in resources.values():
+            named = resource.key if resource.name == resource.key else f"{resource.key}\n{resource.name}"
+            cells = [type.removesuffix("s").replace("_", " "), named]
+            if type in ("jobs", "pipelines"):
+                run = Runs(home, resource.key).last(bundle.target)
+                cells.append(_starts(bundle, resource))
+                if run is None:
+                    cells.append("never")
+                else:
+                    took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
+                    cells += [_minute(run.start), f"{run.state}{took}" + (f": {run.error}" if run.error else "")]
+            elif type == "alerts":
+                found = alerts.last(resource, home)
+                cells += [_starts(bundle, resource), *((_minute(found.time), str(found)) if found else ("never",))]
+            table.add_row(*map(Text, cells))
     Console().print(table)
     return 0
 
 
-def _starts(bundle: Bundle, job: load.Value) -> str:
+def _minute(time: str | None) -> str:
+    return time[:16].replace("T", " ") if time else ""
+
+
+def _starts(bundle: Bundle, resource: load.Resource) -> str:
     starts = []
-    if schedule := job.get("schedule"):
-        starts.append(f"{schedule.plain('quartz_cron_expression')} {schedule.plain('timezone_id')}")
-    if url := job.plain("trigger", "file_arrival", "url"):
-        starts.append(f"files in {url}")
-    return ", ".join(starts) + (" (paused)" if starts and bundle.paused else "")
+    if schedule := resource.value.get("schedule"):
+        expression = schedule.plain("quartz_cron_expression", default=schedule.plain("quartz_cron_schedule"))
+        starts.append(_paused(bundle, resource, "schedule", f"{expression} {schedule.plain('timezone_id')}"))
+    if url := resource.value.plain("trigger", "file_arrival", "url"):
+        starts.append(_paused(bundle, resource, "trigger", f"files in {url}"))
+    return ", ".join(starts)
+
+
+def _paused(bundle: Bundle, resource: load.Resource, key: str, text: str) -> str:
+    from lakeflow_local.bundle import triggers
+
+    return f"{text} (paused)" if triggers.is_paused(bundle, resource, key) else text
 
 
 def _validate(args: argparse.Namespace) -> int:

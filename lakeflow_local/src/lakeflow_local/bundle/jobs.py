@@ -306,6 +306,8 @@ class _Execution:
                 return _time_part(start, part)
             case ["job", "trigger", "type"]:
                 return self._run.trigger["type"].lower()
+            case ["job", "trigger", "time", part] if "time" in self._run.trigger:
+                return _time_part(datetime.fromisoformat(self._run.trigger["time"]), part)
             case ["job", "trigger", "file_arrival", "location"]:
                 return self._run.trigger.get("url")
             case ["task", "name"]:

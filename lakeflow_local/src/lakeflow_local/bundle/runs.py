@@ -1,4 +1,4 @@
-"""What is kept of each run of a job: one JSON file, and a lock that lives as long as its process."""
+"""What is kept of a run of a job or an update of a pipeline: a JSON file, and a lock that dies with its process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class JobRun:
 
     Attributes:
         run_id: unique in one home, increasing with time.
-        job: the job's key in the bundle.
+        job: the key of the job, or of the pipeline, in the bundle.
         target: the bundle's target.
         trigger: `{"type": …}` and what belongs to that type.
         state: QUEUED, RUNNING or one of `ENDED`.
@@ -96,7 +96,7 @@ def _seconds(start: str | None, end: str | None) -> float | None:
 
 
 class Runs:
-    """The runs of one job."""
+    """The runs of one job, or the updates of one pipeline."""
 
     def __init__(self, home: Home, job: str):
         self.job = job
@@ -173,6 +173,25 @@ class Runs:
                 lock.unlink(missing_ok=True)
 
     @contextmanager
+    def recorded(self, target: str) -> Iterator[JobRun]:
+        """Keeps what happens inside as a run without tasks, which is how an update of a pipeline is kept."""
+        run = self.create(target, {"type": "UPDATE"}, {}, [])
+        run.state, run.start = "RUNNING", now()
+        with self.living(run):
+            try:
+                yield run
+                run.state = "SUCCESS"
+            except Exception as error:
+                run.state, run.error = "FAILED", str(error)
+                raise
+            except BaseException:
+                run.state, run.error = "CANCELED", "interrupted"
+                raise
+            finally:
+                run.end = now()
+                self.save(run)
+
+    @contextmanager
     def slot(self, most: int, *, wait: bool, waiting: Callable[[], None]) -> Iterator[None]:
         """Holds one of the job's `most` places for runs at the same time.
 
@@ -187,7 +206,7 @@ class Runs:
         slots = [(self.folder / f"slot-{number}.lock").open("w") for number in range(most)]
         try:
             told = False
-            while not any(_try_lock(slot) for slot in slots):
+            while not any(try_lock(slot) for slot in slots):
                 if not wait:
                     raise LakeflowError(
                         f"the job {self.job} has {most} run(s) going on and max_concurrent_runs is {most};"
@@ -203,7 +222,8 @@ class Runs:
                 slot.close()
 
 
-def _try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
+    """Takes the exclusive lock on an open file if nobody holds it; it goes when the file is closed."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

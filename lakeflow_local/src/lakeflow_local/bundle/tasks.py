@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from lakeflow_local.bundle import dbutils, pipelines, sql_files
+from lakeflow_local.bundle import alerts, dbutils, pipelines, sql_files
 from lakeflow_local.bundle.load import Bundle, Resource, path_of
+from lakeflow_local.bundle.runs import JobRun, Runs
 from lakeflow_local.bundle.tree import Value
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.home import Home
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-    from lakeflow_local.bundle.runs import JobRun
 
 # What the command line's handler of SIGTERM exits with: the end of the whole run.
 TERMINATED = 143
@@ -176,10 +175,22 @@ def run_pipeline(
     """
     from lakeflow_local.pipelines import update
 
-    result = update.run(spark, pipelines.spec(bundle, pipeline, home), full_refresh=full_refresh, progress=progress)
-    if not result.succeeded:
-        raise LakeflowError(f"the update {result.update_id} of {pipeline.name} failed: {result.error}")
+    spec = pipelines.spec(bundle, pipeline, home)
+    with Runs(home, pipeline.key).recorded(bundle.target) as run:
+        result = update.run(spark, spec, full_refresh=full_refresh, progress=progress)
+        run.trigger["update_id"] = result.update_id
+        if not result.succeeded:
+            raise LakeflowError(f"the update {result.update_id} of {pipeline.name} failed: {result.error}")
     return {"update_id": result.update_id}
+
+
+def _alert(context: Context, value: Value) -> dict[str, Any]:
+    alert = context.bundle.by_id("alerts", value.plain("alert_id"))
+    if alert is None:
+        raise value.error("this alert is not one of the bundle; write alert_id: ${resources.alerts.<key>.id}")
+    found = alerts.evaluate(context.spark, alert, context.home)
+    context.progress(str(found))
+    return {"output": {"alert_state": found.state}}
 
 
 def _sql(context: Context, value: Value) -> dict[str, Any]:
@@ -229,6 +240,7 @@ _RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any]]] = {
     "sql_task": _sql,
     "condition_task": _condition,
     "run_job_task": _run_job,
+    "alert_task": _alert,
 }
 
 

@@ -1,18 +1,27 @@
-"""What starts a job by itself: files that arrive."""
+"""What starts a job by itself: files that arrive, and times of a schedule.
+
+What a trigger has started is kept on disk with the run, before the run's first task: it does not start again, unless
+the run's process ended before the run did.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakeflow_local import files
 from lakeflow_local import home as homes
 from lakeflow_local.bundle import jobs
+from lakeflow_local.bundle.cron import Schedule
 from lakeflow_local.bundle.load import Bundle, Resource
 from lakeflow_local.bundle.runs import JobRun, Runs
-from lakeflow_local.errors import LakeflowError
+from lakeflow_local.bundle.tree import Value
+from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.home import Home
 
 if TYPE_CHECKING:
@@ -20,7 +29,9 @@ if TYPE_CHECKING:
 
 # A file as it was seen: bytes, and milliseconds since 1970 of its last change.
 Seen = dict[str, list[int]]
-_POLL_SECONDS = 1.0
+# How long a workspace keeps a queued run.
+_QUEUED_FOR = timedelta(hours=48)
+_UNFINISHED = ("INTERNAL_ERROR", "CANCELED")
 
 
 def listing(spark: SparkSession, url: str) -> Seen:
@@ -58,101 +69,184 @@ def arrivals(spark: SparkSession, url: str, state: Mapping[str, Any]) -> Seen:
     return {path: file for path, file in listing(spark, url).items() if known.get(path) != file}
 
 
+@dataclass(frozen=True)
+class Firing:
+    """That a resource starts now.
+
+    Attributes:
+        trigger: what is kept with the run, such as `{"type": "FILE_ARRIVAL", …}`.
+        message: one line for a person.
+        keep: takes the id of the run, or None, and keeps on disk that it was started.
+    """
+
+    resource: Resource
+    trigger: dict[str, Any]
+    message: str
+    keep: Callable[[int | None], None]
+
+
 def fire(
     spark: SparkSession,
     bundle: Bundle,
     *,
-    wait: bool = False,
     progress: Callable[[str], None] = print,
     environment: Mapping[str, str] | None = None,
     home: Home | None = None,
 ) -> list[JobRun]:
-    """Runs each job whose file-arrival trigger finds new files, one after the other.
-
-    What a run was started for counts as seen as soon as the run is recorded, so nothing fires twice; if its
-    process ends before the run does, the same files fire again, so nothing is missed.
-
-    Args:
-        wait: whether the trigger's two waiting times are kept; else a job with new files runs at once.
-    """
+    """Runs each job whose file-arrival trigger finds new files, one after the other, without the waiting times."""
     home = home or homes.find(bundle.root)
     runs = []
     for job in bundle.of_type("jobs").values():
-        if (trigger := _file_arrival(bundle, job)) is None:
+        if job.value.get("trigger", "file_arrival") is None or is_paused(bundle, job, "trigger"):
             continue
-        run = _FileArrival(spark, bundle, job, trigger, home).fire(wait, progress, dict(environment or {}))
-        if run is not None:
-            runs.append(run)
+        firing = FileArrival(spark, job, home).due(at_once=True)
+        if firing is not None:
+            progress(firing.message)
+            runs.append(
+                jobs.run(
+                    spark,
+                    bundle,
+                    job.key,
+                    progress=progress,
+                    environment=environment,
+                    trigger=firing.trigger,
+                    started=lambda run, firing=firing: firing.keep(run.run_id),
+                    home=home,
+                )
+            )
     return runs
 
 
-def _file_arrival(bundle: Bundle, job: Resource) -> dict[str, Any] | None:
-    settings = job.value.get("trigger")
-    if settings is None or "file_arrival" not in settings:
-        return None
-    paused = settings.plain("pause_status", default="PAUSED" if bundle.paused else "UNPAUSED")
-    return settings.plain("file_arrival") if paused == "UNPAUSED" else None
+def is_paused(bundle: Bundle, resource: Resource, key: str) -> bool:
+    """Whether the resource's `schedule` or `trigger` is paused, by itself or by its target."""
+    default = "PAUSED" if bundle.paused else "UNPAUSED"
+    return bool(resource.value.plain(key, "pause_status", default=default) == "PAUSED")
 
 
-class _FileArrival:
-    def __init__(self, spark: SparkSession, bundle: Bundle, job: Resource, trigger: Mapping[str, Any], home: Home):
-        self._spark, self._bundle, self._job, self._home = spark, bundle, job, home
-        self._url = str(trigger["url"])
-        self._between = float(trigger.get("min_time_between_triggers_seconds") or 0)
-        self._quiet = float(trigger.get("wait_after_last_change_seconds") or 0)
-        self._file = home.jobs / job.key / "file_arrival.json"
+def all_of(spark: SparkSession, bundle: Bundle, home: Home) -> Iterator[FileArrival | ScheduleTrigger]:
+    """The triggers of the bundle that are not paused.
 
-    def fire(self, wait: bool, progress: Callable[[str], None], environment: dict[str, str]) -> JobRun | None:
+    Raises:
+        UnsupportedError: a job has a trigger of another kind.
+    """
+    for type in ("jobs", "alerts"):
+        for resource in bundle.of_type(type).values():
+            if (schedule := resource.value.get("schedule")) is not None and not is_paused(bundle, resource, "schedule"):
+                yield ScheduleTrigger(resource, schedule, home)
+            if (trigger := resource.value.get("trigger")) is not None and not is_paused(bundle, resource, "trigger"):
+                for kind in trigger.data:
+                    if kind not in ("file_arrival", "pause_status"):
+                        message = f"the trigger `{kind}` of {resource.label} is not supported on this machine"
+                        raise UnsupportedError(message, file=trigger.place.file, line=trigger.place.line)
+                yield FileArrival(spark, resource, home)
+
+
+class FileArrival:
+    """The file-arrival trigger of a job."""
+
+    def __init__(self, spark: SparkSession, job: Resource, home: Home):
+        self._spark, self._job, self._runs = spark, job, Runs(home, job.key)
+        settings = job.value["trigger"]["file_arrival"]
+        self._url = str(settings.plain("url"))
+        self._between = float(settings.plain("min_time_between_triggers_seconds", default=0))
+        self._quiet = float(settings.plain("wait_after_last_change_seconds", default=0))
+        self._file = self._runs.folder / "file_arrival.json"
+
+    def __str__(self) -> str:
+        waits = [f"{self._quiet:g} s after the last"] if self._quiet else []
+        waits += [f"{self._between:g} s between runs"] if self._between else []
+        return f"{self._job.key}: files in {self._url}" + (f" ({', '.join(waits)})" if waits else "")
+
+    def due(self, *, at_once: bool = False) -> Firing | None:
+        """The firing for files that are new, once both waiting times have passed, unless `at_once`."""
         state = self._state()
         new = arrivals(self._spark, self._url, state)
-        if not new:
+        now = time.time()
+        if not new or (not at_once and now < self._ready(state, new, now)):
             return None
-        if wait:
-            new = self._wait(state, new, progress)
-        progress(f"{self._job.key}: {len(new)} new file(s) in {self._url}")
 
-        def started(run: JobRun) -> None:
+        def keep(run_id: int | None) -> None:
             before = state.get("seen", {}) if state.get("url") == self._url else {}
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            kept = {
-                "url": self._url,
-                "run_id": run.run_id,
-                "fired": time.time(),
-                "batch": list(new),
-                "seen": {**before, **new},
-            }
-            files.replace(self._file, json.dumps(kept) + "\n")
+            kept = {"url": self._url, "run_id": run_id, "fired": now, "batch": list(new), "seen": {**before, **new}}
+            _write(self._file, kept)
 
-        return jobs.run(
-            self._spark,
-            self._bundle,
-            self._job.key,
-            progress=progress,
-            environment=environment,
-            trigger={"type": "FILE_ARRIVAL", "url": self._url, "files": len(new)},
-            started=started,
-            home=self._home,
-        )
+        trigger = {"type": "FILE_ARRIVAL", "url": self._url, "files": len(new)}
+        return Firing(self._job, trigger, f"{self._job.key}: {len(new)} new file(s) in {self._url}", keep)
+
+    def next(self) -> datetime | None:
+        """None: only a look tells whether files have arrived."""
+        return None
+
+    def _ready(self, state: Mapping[str, Any], new: Seen, now: float) -> float:
+        # A server whose clock is ahead must not keep the files waiting.
+        changed = max(min(modified / 1000, now) for _, modified in new.values())
+        return max(changed + self._quiet, state.get("fired", 0.0) + self._between)
 
     def _state(self) -> dict[str, Any]:
-        if not self._file.is_file():
-            return {}
-        state = json.loads(self._file.read_text(encoding="utf-8"))
-        run = Runs(self._home, self._job.key).get(state["run_id"])
-        if run is not None and run.state in ("INTERNAL_ERROR", "CANCELED"):
+        state = _read(self._file)
+        if _unfinished(self._runs, state):
             state["seen"] = {path: file for path, file in state["seen"].items() if path not in set(state["batch"])}
         return state
 
-    def _wait(self, state: Mapping[str, Any], new: Seen, progress: Callable[[str], None]) -> Seen:
-        told = False
-        while True:
-            newest = max(modified for _, modified in new.values()) / 1000
-            until = max(newest + self._quiet, state.get("fired", 0.0) + self._between)
-            left = until - time.time()
-            if left <= 0:
-                return new
-            if not told:
-                progress(f"{self._job.key}: {len(new)} new file(s); starts in {left:.0f} s if no more arrive")
-                told = True
-            time.sleep(min(left, _POLL_SECONDS))
-            new = arrivals(self._spark, self._url, state) or new
+
+class ScheduleTrigger:
+    """The schedule of a job or of an alert.
+
+    Times that pass while nothing watches, or while other work runs, are made up for in their order, as far back as a
+    workspace keeps queued runs; where the job does not queue, by one run for all of them.
+    """
+
+    def __init__(self, resource: Resource, schedule: Value, home: Home):
+        self._resource, self._runs = resource, Runs(home, resource.key)
+        expression = schedule.plain("quartz_cron_expression", default=schedule.plain("quartz_cron_schedule"))
+        self._written = {"expression": str(expression), "zone": str(schedule.plain("timezone_id"))}
+        self._schedule = Schedule(**self._written)
+        self._queued = resource.type == "jobs" and bool(resource.value.plain("queue", "enabled", default=True))
+        self._file = self._runs.folder / "schedule.json"
+
+    def __str__(self) -> str:
+        following = self.next()
+        return f"{self._resource.key}: next {following:%Y-%m-%d %H:%M:%S} UTC" if following else self._resource.key
+
+    def due(self) -> Firing | None:
+        """The firing for the first time of the schedule that has passed and was not run."""
+        now = datetime.now(UTC)
+        since = self._since(now)
+        moment = self._schedule.after(max(since, now - _QUEUED_FOR))
+        if moment is None or moment > now:
+            return None
+        until = moment if self._queued else now
+
+        def keep(run_id: int | None) -> None:
+            kept = {**self._written, "before": since.isoformat(), "until": until.isoformat(), "run_id": run_id}
+            _write(self._file, kept)
+
+        trigger = {"type": "PERIODIC", "time": moment.isoformat()}
+        message = f"{self._resource.key}: scheduled for {moment:%Y-%m-%d %H:%M:%S} UTC"
+        return Firing(self._resource, trigger, message, keep)
+
+    def next(self) -> datetime | None:
+        return self._schedule.after(datetime.now(UTC))
+
+    def _since(self, now: datetime) -> datetime:
+        state = _read(self._file)
+        if {key: state.get(key) for key in self._written} != self._written:
+            # A schedule counts from when it is first seen; so does one that was changed.
+            _write(self._file, {**self._written, "before": None, "until": now.isoformat(), "run_id": None})
+            return now
+        return datetime.fromisoformat(state["before"] if _unfinished(self._runs, state) else state["until"])
+
+
+def _unfinished(runs: Runs, state: Mapping[str, Any]) -> bool:
+    """Whether what was started last came to no end of its own."""
+    run = runs.get(state["run_id"]) if state.get("run_id") is not None else None
+    return run is not None and run.state in _UNFINISHED
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(file, json.dumps(state) + "\n")
