@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import traceback
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
 from lakeflow_local.pipelines.expectations import Result
 from lakeflow_local.pipelines.names import quoted
+
+if TYPE_CHECKING:
+    from lakeflow_local.pipelines.resolve import Node
 
 # Databricks' columns; `sequence` is JSON there too, and `details` a JSON string.
 SCHEMA = """
@@ -27,7 +32,8 @@ SCHEMA = """
     origin STRUCT<
         cloud: STRING, region: STRING, pipeline_type: STRING, pipeline_id: STRING, pipeline_name: STRING,
         update_id: STRING, flow_id: STRING, flow_name: STRING, dataset_name: STRING, table_name: STRING,
-        batch_id: BIGINT
+        batch_id: BIGINT, cluster_id: STRING, host: STRING, org_id: BIGINT, request_id: STRING, sink_name: STRING,
+        materialization_name: STRING, maintenance_id: STRING
     > COMMENT 'Where the event comes from',
     timestamp TIMESTAMP COMMENT 'When it happened, UTC',
     message STRING COMMENT 'For a person',
@@ -39,20 +45,42 @@ SCHEMA = """
     event_type STRING COMMENT 'Such as flow_progress or update_progress'
 """
 
+# The id of the pipeline that a table belongs to, as Databricks names it.
+PIPELINE_ID = "pipelines.pipelineId"
+# Their form is this package's own, or may change there.
+_EVOLVING = frozenset({"planning_information", "operation_progress", "runtime_details"})
+
 
 class EventLog:
     """Collects the events of one update."""
 
     def __init__(
-        self, spark: SparkSession, table: str, folder: str, *, pipeline_id: str, pipeline_name: str, update_id: str
+        self,
+        spark: SparkSession,
+        table: str,
+        folder: str,
+        *,
+        pipeline_id: str,
+        pipeline_name: str,
+        update_id: str,
+        listener: Callable[[dict[str, Any]], None] = lambda _: None,
     ):
         """Args:
         table: full name of the Delta table.
         folder: where the events of a running update are kept; only a local folder is used.
+        listener: is told each event, its details as a dict.
         """
         self._spark = spark
         self._table = table
-        self._origin = {"pipeline_id": pipeline_id, "pipeline_name": pipeline_name, "update_id": update_id}
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._pipeline_id = pipeline_id
+        self._origin = {
+            "pipeline_type": "WORKSPACE",
+            "pipeline_id": pipeline_id,
+            "pipeline_name": pipeline_name,
+            "update_id": update_id,
+        }
         self._folder = Path(folder) if "://" not in folder else None
         self._events: list[dict[str, Any]] = []
         self._file = None
@@ -71,27 +99,83 @@ class EventLog:
         fatal: bool = True,
         **origin: Any,
     ) -> None:
-        """Adds an event.
+        """Adds an event; from any thread.
 
         Args:
             details: the value under the key `event_type`.
             origin: `flow_name`, `dataset_name` and the like.
         """
-        event = {
-            "id": str(uuid.uuid4()),
-            "sequence": json.dumps({"seq_no": len(self._events)}),
-            "origin": {**self._origin, **origin},
-            "timestamp": datetime.now(UTC).isoformat(),
-            "message": message,
-            "level": level,
-            "maturity_level": "STABLE",
-            "error": _error(error, fatal) if error else None,
-            "details": json.dumps({event_type: details if details is not None else {}}),
-            "event_type": event_type,
+        with self._lock:
+            sequence = {"data_plane_id": {"instance": self._origin["update_id"], "seq_no": len(self._events)}}
+            event = {
+                "id": str(uuid.uuid4()),
+                "sequence": json.dumps(sequence),
+                "origin": {**self._origin, **origin},
+                "timestamp": datetime.now(UTC).isoformat(),
+                "message": message,
+                "level": level,
+                "maturity_level": "EVOLVING" if event_type in _EVOLVING else "STABLE",
+                "error": _error(error, fatal) if error else None,
+                "details": json.dumps({event_type: details if details is not None else {}}),
+                "event_type": event_type,
+            }
+            self._events.append(event)
+            if self._file:
+                self._file.write(json.dumps(event) + "\n")
+            self._listener({**event, "details": json.loads(event["details"]), "sequence": sequence})
+
+    def create_update(
+        self,
+        cause: str,
+        *,
+        refresh: Collection[str] = (),
+        full_refresh: bool | Collection[str] = False,
+        reset_checkpoint: Collection[str] = (),
+    ) -> None:
+        version = f"lakeflow-local {metadata.version('lakeflow-local')}, Spark {self._spark.version}"
+        details = {
+            "cause": cause,
+            "full_refresh": full_refresh is True,
+            "refresh_selection": sorted(refresh),
+            "full_refresh_selection": [] if isinstance(full_refresh, bool) else sorted(full_refresh),
+            "reset_checkpoint_selection": sorted(reset_checkpoint),
+            "runtime_version": {"dbr_version": version},
         }
-        self._events.append(event)
-        if self._file:
-            self._file.write(json.dumps(event) + "\n")
+        self.write("create_update", f"Update {self._origin['update_id'][:6]} started by {cause}.", details)
+
+    def definition(self, node: Node) -> None:
+        """What a dataset is, and its flows."""
+        if node.is_sink:
+            format = node.dataset.sink.format or "foreachBatch"
+            self.write("sink_definition", f"Sink '{node.full}' defined.", {"format": format}, sink_name=node.full)
+        else:
+            rules = [
+                {"name": e.name, "predicate": e.predicate, "action": e.action.value} for e in node.dataset.expectations
+            ]
+            self.write(
+                "dataset_definition",
+                f"Dataset '{node.full}' defined as {node.kind.name}.",
+                {"dataset_type": node.kind.name, "expectations": rules},
+                dataset_name=node.full,
+            )
+        for resolved in node.resolved:
+            name = node.flow_name(resolved.flow)
+            self.write(
+                "flow_definition",
+                f"Flow '{name}' defined as {resolved.flow_type(node)}.",
+                {
+                    "output_dataset": node.full,
+                    "input_datasets": sorted(resolved.inputs),
+                    "schema_json": resolved.frame.schema.json(),
+                    "flow_type": resolved.flow_type(node),
+                    "once": resolved.flow.once,
+                    "comment": resolved.flow.comment,
+                    "spark_conf": dict(resolved.flow.spark_conf),
+                    "language": "SQL" if resolved.flow.query else "PYTHON",
+                },
+                flow_name=name,
+                dataset_name=node.full,
+            )
 
     def update_progress(self, state: str, **more: Any) -> None:
         self.write("update_progress", f"Update is {state}.", {"state": state}, **more)
@@ -142,8 +226,13 @@ class EventLog:
         rows = [tuple(_value(event, column) for column in _COLUMNS) for event in events]
         frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
         if not self._spark.catalog.tableExists(self._table):
-            self._spark.sql(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA")
-        frame.write.format("delta").mode("append").saveAsTable(quoted(self._table))
+            self._spark.sql(
+                f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA"
+                f" TBLPROPERTIES ('{PIPELINE_ID}' = '{self._pipeline_id}')"
+            )
+        # Logs of earlier versions lack some of the columns.
+        writer = frame.write.format("delta").mode("append").option("mergeSchema", "true")
+        writer.saveAsTable(quoted(self._table))
         for file in files:
             file.unlink(missing_ok=True)
 

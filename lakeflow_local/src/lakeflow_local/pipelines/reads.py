@@ -20,7 +20,7 @@ CLOUD_FILES = "cloudfiles"
 class Reader(Protocol):
     """What the calls are handed to; `read` is Spark's own method, bound."""
 
-    def table(self, name: str, read: Callable[[str], DataFrame]) -> DataFrame: ...
+    def table(self, name: str, read: Callable[[str], DataFrame], *, streaming: bool = False) -> DataFrame: ...
 
     def query(self, text: str, run: Callable[[str], DataFrame]) -> DataFrame: ...
 
@@ -36,6 +36,9 @@ def seen_by(reader: Reader) -> Iterator[None]:
 
     def reader_table(original: Callable) -> Callable:
         return lambda self, tableName: reader.table(tableName, lambda name: original(self, name))
+
+    def stream_table(original: Callable) -> Callable:
+        return lambda self, tableName: reader.table(tableName, lambda name: original(self, name), streaming=True)
 
     def session_sql(original: Callable) -> Callable:
         def sql(self: SparkSession, sqlQuery: str, args: Any = None, **named: Any) -> DataFrame:
@@ -87,7 +90,7 @@ def seen_by(reader: Reader) -> Iterator[None]:
         (SparkSession, "table", session_table),
         (SparkSession, "sql", session_sql),
         (DataFrameReader, "table", reader_table),
-        (DataStreamReader, "table", reader_table),
+        (DataStreamReader, "table", stream_table),
         (DataStreamReader, "format", lambda o: noting(o, note_format)),
         (DataStreamReader, "option", lambda o: noting(o, note_option)),
         (DataStreamReader, "options", lambda o: noting(o, note_options)),

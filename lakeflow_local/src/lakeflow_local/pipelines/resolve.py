@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
@@ -23,26 +27,38 @@ from lakeflow_local.pipelines.sources import describe, line_in
 from lakeflow_local.pipelines.spec import PipelineSpec
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """A dataset on its way through an update.
 
     Attributes:
-        full: `catalog.schema.table` in lower case; a temporary view's own name.
+        full: `catalog.schema.table` in lower case; the own name of a temporary view or a sink.
+        table: full name of the table that holds its rows; another than `full` where the dataset is private.
         inputs: full names of the datasets of this pipeline that its flows read.
+        broken: a dry run has found why it cannot be updated.
     """
 
     dataset: Dataset
     full: str
+    table: str
     flows: list[Flow]
     kind: Kind | None
     resolved: list[Resolved] = field(default_factory=list)
     inputs: set[str] = field(default_factory=set)
     ready: bool = False
+    broken: bool = False
 
     @property
     def is_view(self) -> bool:
         return self.kind is Kind.TEMPORARY_VIEW
+
+    @property
+    def is_sink(self) -> bool:
+        return self.dataset.sink is not None
+
+    def flow_name(self, flow: Flow) -> str:
+        """The name of a flow in the event log: in full where it is the dataset's own."""
+        return self.full if flow.name == flow.target else flow.name
 
 
 @dataclass
@@ -61,6 +77,14 @@ class Resolved:
     metrics: Metrics
     inputs: frozenset[str]
     reads_files: bool
+
+    def flow_type(self, node: Node) -> str:
+        """As the event log names it."""
+        if self.flow.snapshot is not None:
+            return "SNAPSHOT_CHANGE"
+        if self.flow.cdc is not None:
+            return "CHANGE"
+        return "MATERIALIZED_VIEW" if node.kind is Kind.MATERIALIZED_VIEW else "APPEND"
 
 
 @dataclass
@@ -81,6 +105,15 @@ def flow_key(full_name: str) -> str:
     return quote(full_name, safe="")
 
 
+def hidden_schema(spec: PipelineSpec) -> str:
+    """The schema of the pipeline's private tables."""
+    return f"__private_{re.sub(r'[^a-z0-9]', '_', spec.id.lower())}"
+
+
+class _BrokenError(LakeflowError):
+    """A dataset cannot be resolved since one that it reads cannot; that one's fault is told already."""
+
+
 class Resolver:
     """The graph of one update. It is also what the sources' reads are handed to (`reads.Reader`)."""
 
@@ -95,10 +128,14 @@ class Resolver:
         set_up: Callable[[Node], None],
         event_log: str,
         null_is_violation: bool = False,
+        stand_in: Callable[[Node, bool], DataFrame] | None = None,
+        problems: list[LakeflowError] | None = None,
     ):
         """Args:
         set_up: makes a dataset readable, once its flows are resolved.
         event_log: full name of the event log's table.
+        stand_in: what is read in place of a dataset's table, which need not be there; told whether as a stream.
+        problems: gathers what is wrong; where it is None, the first fault is raised.
         """
         self._spark = spark
         self._spec = spec
@@ -106,6 +143,9 @@ class Resolver:
         self._set_up = set_up
         self._event_log = event_log
         self._null_is_violation = null_is_violation
+        self._stand_in = stand_in
+        self._problems = problems
+        self._lock = threading.RLock()
         self._path: list[Node] = []
         self._temporary = itertools.count()
         self.names = Namespace(spec.catalog, spec.schema)
@@ -115,24 +155,76 @@ class Resolver:
 
     def _add(self, datasets: Sequence[Dataset], flows: Sequence[Flow]) -> None:
         for dataset in datasets:
-            view = dataset.kind is Kind.TEMPORARY_VIEW
-            full = dataset.name.lower().strip("`") if view else self.names.full(dataset.name)
+            local = dataset.kind is Kind.TEMPORARY_VIEW or dataset.sink is not None
+            full = dataset.name.lower().strip("`") if local else self.names.full(dataset.name)
             if (other := self.nodes.get(full)) is not None:
                 first = other.dataset.place
-                raise _at(dataset, f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one")
-            self.nodes[full] = Node(dataset, full, [], dataset.kind)
+                with self._noting(other):
+                    raise _at(
+                        dataset, f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one"
+                    )
+                continue
+            table = self._hidden(full) if dataset.private and not local else full
+            self.nodes[full] = Node(dataset, full, table, [], dataset.kind)
         for flow in flows:
             node = self.find(flow.target)
-            if node is None:
-                raise _at(flow, f"flow {flow.name} writes {flow.target}, which this pipeline does not define")
-            if any(f.name == flow.name for f in node.flows):
-                raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
-            if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
-                raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one")
-            node.flows.append(flow)
+            with self._noting(node):
+                self._check_target(flow, node)
+            if node is not None:
+                node.flows.append(flow)
         for node in self.nodes.values():
-            if not node.flows:
-                raise _at(node.dataset, f"no flow writes {node.dataset.name}; add one, or remove the table")
+            with self._noting(node):
+                if not node.flows:
+                    what = "sink" if node.is_sink else "table"
+                    raise _at(node.dataset, f"no flow writes {node.dataset.name}; add one, or remove the {what}")
+                if node.is_sink and node.dataset.expectations:
+                    raise _at(
+                        node.dataset,
+                        f"the sink {node.dataset.name} cannot have expectations; put them on what its flow reads",
+                    )
+
+    def _hidden(self, full: str) -> str:
+        """Where the rows of a private dataset are: in a schema of the pipeline's own."""
+        catalog, schema, table = full.split(".", 2)
+        if schema != self._spec.schema.lower():
+            table = f"{schema}__{table}"
+        return f"{catalog}.{hidden_schema(self._spec)}.{table}"
+
+    def _check_target(self, flow: Flow, node: Node | None) -> None:
+        if node is None:
+            raise _at(
+                flow,
+                f"flow {flow.name} writes {flow.target}, which this pipeline does not define{self._near(flow.target)}",
+            )
+        if any(f.name == flow.name for f in node.flows):
+            raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
+        if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
+            raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one")
+        if node.is_sink and (flow.cdc is not None or flow.snapshot is not None or flow.once):
+            what = "a flow that runs once" if flow.once else "AUTO CDC"
+            raise _at(flow, f"the sink {node.dataset.name} cannot be written by {what}; append flows alone write sinks")
+
+    def _near(self, name: str) -> str:
+        near = self.near(name)
+        return f"; did you mean {' or '.join(near)}?" if near else ""
+
+    def near(self, name: str) -> list[str]:
+        """The names of datasets that are written nearly like `name`."""
+        names = {sql.normalise(node.dataset.name)[-1]: node.dataset.name for node in self.nodes.values()}
+        return [names[n] for n in difflib.get_close_matches(sql.normalise(name)[-1], names, n=3)]
+
+    @contextmanager
+    def _noting(self, node: Node | None) -> Iterator[None]:
+        """Where problems are gathered, a fault marks the dataset as broken and what follows the block goes on."""
+        try:
+            yield
+        except LakeflowError as error:
+            if self._problems is None:
+                raise
+            if node is not None:
+                node.broken = True
+            if not isinstance(error, _BrokenError):
+                self._problems.append(error)
 
     def find(self, name: str) -> Node | None:
         """The dataset that a name in a source means, if it is one of this pipeline."""
@@ -150,15 +242,23 @@ class Resolver:
             LakeflowError: with the file and the line of the flow that cannot run.
         """
         for node in self.nodes.values():
-            if node.is_view:
-                self._view(node, self._new_reading(node.flows[0], node))
-            else:
-                self._ensure(node)
+            with self._noting(node):
+                if node.is_view and node.flows:
+                    self._view(node, self._new_reading(node.flows[0], node))
+                elif not node.is_view:
+                    self._ensure(node)
         return self.order
 
     def resolve_again(self, node: Node, flow: Flow) -> Resolved:
         """The flow as it would be resolved now: files may have arrived, or been found to be bad, since."""
-        return self._resolve(node, flow)
+        # Temporary views and the schema in force belong to the session, which flows share.
+        with self._lock:
+            return self._resolve(node, flow)
+
+    def note_unreadable(self, key: str, message: str) -> bool:
+        """Takes the file that a failed query names out of the way; False where the failure is of another kind."""
+        with self._lock:
+            return self.auto_loader.note_unreadable(key, message)
 
     def _new_reading(self, flow: Flow, node: Node) -> _Reading:
         own_name = flow.name != flow.target
@@ -181,23 +281,46 @@ class Resolver:
     def _ensure(self, node: Node) -> None:
         if node.ready:
             return
+        self._refuse_broken(node)
         with self._entered(node):
-            node.resolved = [self._resolve(node, flow) for flow in node.flows]
+            node.resolved = []
+            for flow in node.flows:
+                with self._noting(node):
+                    node.resolved.append(self._resolve(node, flow))
+            self._refuse_broken(node)
             node.inputs = set().union(*(r.inputs for r in node.resolved))
             if node.kind is None:
                 streams = any(r.frame.isStreaming for r in node.resolved)
                 node.kind = Kind.STREAMING_TABLE if streams else Kind.MATERIALIZED_VIEW
-            self._check_kind(node)
+            with self._noting(node):
+                self._check_kind(node)
             for resolved in node.resolved:
-                check(resolved.frame, node.dataset.name, node.dataset.expectations, node.dataset.place)
+                self._check_rules(node, resolved.frame)
+            self._refuse_broken(node)
             # A flow that reads this dataset may be waiting for it; what set-up reads is not what that flow reads.
             token = _reading.set(None)
             try:
-                self._set_up(node)
+                with self._noting(node):
+                    self._set_up(node)
+            except (PySparkException, Py4JJavaError) as error:
+                with self._noting(node):
+                    raise _at(node.dataset, f"{node.dataset.name}: {describe(error)}") from error
             finally:
                 _reading.reset(token)
+            self._refuse_broken(node)
         node.ready = True
         self.order.append(node)
+
+    def _refuse_broken(self, node: Node) -> None:
+        if node.broken:
+            raise _BrokenError(
+                f"{node.dataset.name} cannot be read", file=node.dataset.place.file, line=node.dataset.place.line
+            )
+
+    def _check_rules(self, node: Node, frame: DataFrame) -> None:
+        for rule in node.dataset.expectations:
+            with self._noting(node):
+                check(frame, node.dataset.name, [rule], node.dataset.place)
 
     def _check_kind(self, node: Node) -> None:
         for resolved in node.resolved:
@@ -207,6 +330,11 @@ class Resolver:
                     resolved.flow,
                     f"{node.dataset.name} is a materialized view, but its query reads a stream; read it as a table, "
                     "or define a streaming table",
+                )
+            if node.is_sink and not streams:
+                raise _at(
+                    resolved.flow,
+                    f"the flow {resolved.flow.name} of a sink reads no stream; use STREAM or readStream",
                 )
             if node.kind is Kind.STREAMING_TABLE and not streams and not resolved.flow.once:
                 raise _at(
@@ -261,24 +389,32 @@ class Resolver:
 
     # What follows is the Reader that the sources' reads are handed to.
 
-    def table(self, name: str, read: Callable[[str], DataFrame]) -> DataFrame:
+    def table(self, name: str, read: Callable[[str], DataFrame], *, streaming: bool = False) -> DataFrame:
         reading = _reading.get()
         node = self.find(name) if reading is not None else None
         if node is None:
             return read(without_live(name))
-        reading.inputs.add(node.full)
+        self._note_input(node, reading)
         if node.is_view:
             self._view(node, reading)
             return read(node.dataset.name)
         self._ensure(node)
-        return read(quoted(node.full))
+        if self._stand_in is not None:
+            return self._stand_in(node, streaming).alias(node.full.rsplit(".", 1)[-1])
+        return read(quoted(node.table))
+
+    def _note_input(self, node: Node, reading: _Reading) -> None:
+        if node.is_sink:
+            raise LakeflowError(f"{node.dataset.name} is a sink, which cannot be read; read what its flows read")
+        reading.inputs.add(node.full)
 
     def query(self, text: str, run: Callable[[str], DataFrame]) -> DataFrame:
         reading = _reading.get()
         if reading is None:
             return run(text)
         read = [node for i in sql.inputs(text, parameters=self._spec.parameters) if (node := self.find(i.name))]
-        reading.inputs.update(node.full for node in read)
+        for node in read:
+            self._note_input(node, reading)
         for node in read:
             if not node.is_view:
                 self._ensure(node)
@@ -290,10 +426,35 @@ class Resolver:
             view.createOrReplaceTempView(f"`{name}`")
         metadata = "_metadata" in text.lower()
         text = sql.rewrite(
-            text, lambda call: self._table_function(call, reading, metadata), parameters=self._spec.parameters
+            text,
+            lambda call: self._table_function(call, reading, metadata),
+            parameters=self._spec.parameters,
+            rename=self._renaming(set(reading.views)),
         )
         frame = run(text)
         return _without_metadata(frame, text) if metadata else frame
+
+    def _renaming(self, views: set[str]) -> Callable[[str, bool], str | None]:
+        """Where the tables of one query are read from, if not by their own names."""
+        made: dict[tuple[Node, bool], str] = {}
+
+        def rename(name: str, streaming: bool) -> str | None:
+            node = self.find(name)
+            if node is None or node.is_view:
+                return None
+            if self._stand_in is None:
+                return None if node.table == node.full else quoted(node.table)
+            if (node, streaming) not in made:
+                # By its own name, so that columns can be qualified with it.
+                view = node.full.rsplit(".", 1)[-1]
+                if view in views:
+                    view = f"{view}__{len(views)}"
+                views.add(view)
+                made[node, streaming] = view
+                self._stand_in(node, streaming).createOrReplaceTempView(f"`{view}`")
+            return f"`{made[node, streaming]}`"
+
+        return rename
 
     def cloud_files(self, path: str | None, options: dict[str, Any], schema: Any) -> DataFrame:
         if path is None:
@@ -339,6 +500,7 @@ class Resolver:
         """Makes a temporary view for one flow, with counters of its own."""
         if node.dataset.name.lower() in reading.views:
             return
+        self._refuse_broken(node)
         with self._entered(node):
             flow = node.flows[0]
             before = set(reading.inputs)
@@ -347,7 +509,8 @@ class Resolver:
                 frame = self._frame(flow, node)
             finally:
                 _reading.reset(token)
-            check(frame, node.dataset.name, node.dataset.expectations, node.dataset.place)
+            self._check_rules(node, frame)
+            self._refuse_broken(node)
             frame = reading.metrics.apply(frame, node.full, node.dataset.expectations, count_rows=False)
         node.inputs |= reading.inputs - before
         reading.views[node.full] = frame

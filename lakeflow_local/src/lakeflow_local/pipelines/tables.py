@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
@@ -26,24 +27,40 @@ class Tables:
         self._storage = storage
         self._known: dict[str, str] = storage.read_json(_STATE) or {}
         self._schemas: set[str] = set()
+        self._changing = threading.Lock()
+
+    def exists(self, node: Node) -> bool:
+        return self._spark.catalog.tableExists(quoted(node.table))
 
     def set_up(self, node: Node, *, replace: bool) -> None:
         """Creates or alters the table of `node`, whose flows are resolved; its rows stay, unless `replace`."""
-        dataset = node.dataset
+        wanted = self._wanted(node)
+        with self._changing:
+            self.ensure_schema(node.table)
+            exists = self.exists(node)
+            if exists and not replace and self._known.get(node.full) == wanted.digest:
+                return
+            if not exists or replace:
+                self._create(node.table, wanted, replace=exists)
+            else:
+                self._alter(node, wanted)
+            self._known[node.full] = wanted.digest
+            self._storage.write_json(self._known, _STATE)
+
+    def digest(self, node: Node) -> str:
+        """Changes with whatever of the definition shows in the table."""
+        return self._wanted(node).digest
+
+    def _wanted(self, node: Node) -> _Definition:
         columns = _columns(node, self._spark)
         if not columns:
-            raise _error(dataset, f"{dataset.name} has no columns")
-        wanted = _Definition(dataset, columns, changing=any(f.cdc for f in node.flows))
-        self.ensure_schema(node.full)
-        exists = self._spark.catalog.tableExists(quoted(node.full))
-        if exists and not replace and self._known.get(node.full) == wanted.digest:
-            return
-        if not exists or replace:
-            self._create(node.full, wanted, replace=exists)
-        else:
-            self._alter(node, wanted)
-        self._known[node.full] = wanted.digest
-        self._storage.write_json(self._known, _STATE)
+            raise _error(node.dataset, f"{node.dataset.name} has no columns")
+        for name in (*node.dataset.partition_cols, *node.dataset.cluster_by):
+            if "." not in name and not any(c.name.lower() == name.strip("`").lower() for c in columns):
+                raise _error(
+                    node.dataset, f"{node.dataset.name} is laid out by the column {name}, which it does not have"
+                )
+        return _Definition(node.dataset, columns, changing=any(f.cdc for f in node.flows))
 
     def location(self, full: str) -> str:
         """The folder of a table, as Spark writes it."""
@@ -76,7 +93,7 @@ class Tables:
         self._spark.sql(f"{create} {quoted(full)} {wanted.ddl()}")
 
     def _alter(self, node: Node, wanted: _Definition) -> None:
-        name, dataset = quoted(node.full), node.dataset
+        name, dataset = quoted(node.table), node.dataset
         have = self._spark.table(name).schema
         added = _added(have, wanted.schema)
         changed = [
@@ -85,7 +102,7 @@ class Tables:
             if (old := _field(have, new.name)) is not None and not _same(old.dataType, new.dataType)
         ]
         if changed and node.kind is Kind.MATERIALIZED_VIEW:
-            self._create(node.full, wanted, replace=True)
+            self._create(node.table, wanted, replace=True)
             return
         if changed:
             old, new = changed[0]
@@ -96,7 +113,7 @@ class Tables:
             )
         dropped = [f.name for f in have.fields if _field(wanted.schema, f.name) is None]
         if dropped and node.kind is Kind.MATERIALIZED_VIEW:
-            self._create(node.full, wanted, replace=True)
+            self._create(node.table, wanted, replace=True)
             return
         if added:
             self._spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(added)})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -17,55 +17,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import api, auto_cdc
+from lakeflow_local.pipelines import api, schedule
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.event_log import EventLog
 from lakeflow_local.pipelines.expectations import VIOLATION, Result
-from lakeflow_local.pipelines.graph import Kind
-from lakeflow_local.pipelines.names import Namespace, quoted
+from lakeflow_local.pipelines.flows import ONCE, FlowResult, Flows, explain, results_of
+from lakeflow_local.pipelines.prepare import event_log_table, loaded, null_is_violation, session, settings, then
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.registry import Registry
 from lakeflow_local.pipelines.resolve import Node, Resolved, Resolver, flow_key
-from lakeflow_local.pipelines.sources import Imports, causes, describe, load
+from lakeflow_local.pipelines.selection import Selection
+from lakeflow_local.pipelines.sources import Imports, causes
 from lakeflow_local.pipelines.spec import PipelineSpec
 from lakeflow_local.pipelines.storage import Storage
-from lakeflow_local.pipelines.tables import Tables, declared_columns
+from lakeflow_local.pipelines.tables import Tables
 
 _RESET = "reset.json"
-_ONCE = "once.json"
-_NULL_IS_VIOLATION = "lakeflow_local.expectations.nullIsViolation"
+_PARALLEL = "lakeflow_local.maxParallelFlows"
+_FLOW_RETRIES = "pipelines.maxFlowRetryAttempts"
+_UPDATE_RETRIES = "pipelines.numUpdateRetryAttempts"
 
-
-@dataclass
-class FlowResult:
-    """What one flow did.
-
-    Attributes:
-        status: COMPLETED, FAILED or SKIPPED.
-        rows: rows written, None where the flow applies changes.
-        upserted, deleted: rows of the target that changes touched.
-        dropped: rows that a dropping expectation refused, each counted once.
-    """
-
-    name: str
-    dataset: str
-    status: str
-    seconds: float = 0.0
-    rows: int | None = None
-    upserted: int | None = None
-    deleted: int | None = None
-    dropped: int = 0
-    expectations: list[Result] = field(default_factory=list)
-    error: str | None = None
+__all__ = ["FlowResult", "UpdateResult", "event_log_table", "explain", "run"]
 
 
 @dataclass
 class UpdateResult:
-    """What an update did."""
+    """What an update did; its flows in the order of the graph."""
 
     update_id: str
     succeeded: bool = False
@@ -78,33 +59,57 @@ class UpdateResult:
         return [result for flow in self.flows for result in flow.expectations]
 
 
-def event_log_table(spec: PipelineSpec) -> str:
-    """Full name of the table of the pipeline's event log."""
-    return Namespace(spec.catalog, spec.schema).full(spec.event_log or f"event_log_{spec.id.replace('-', '_')}")
-
-
 def run(
     spark: SparkSession,
     spec: PipelineSpec,
     *,
+    refresh: Collection[str] = (),
     full_refresh: bool | Collection[str] = False,
+    reset_checkpoint: Collection[str] = (),
     progress: Callable[[str], None] = print,
 ) -> UpdateResult:
     """Runs one triggered update.
 
     Args:
-        full_refresh: forget the rows and the checkpoints of all streaming tables, or of those named; read all again.
+        refresh: update these datasets alone.
+        full_refresh: forget the rows and the checkpoints of all streaming tables and read all again; or of those
+            named, and update these alone, with those of `refresh`.
+        reset_checkpoint: datasets or flows whose checkpoints are forgotten; their rows are kept.
         progress: told line by line what happens.
 
     Returns:
         The result, also where flows failed: then `succeeded` is False, `error` says why, and flows that did not
-        depend on them have run.
+        depend on them have run. Where `pipelines.numUpdateRetryAttempts` is set, it is that of the last attempt.
 
     Raises:
-        LakeflowError: the sources cannot be loaded or the graph cannot be resolved; nothing was run.
+        LakeflowError: the sources cannot be loaded, the graph cannot be resolved, or a name in a selection is
+            unknown; nothing was run.
     """
     with _one_at_a_time(spec, progress):
-        return _Update(spark, spec, full_refresh, progress).run()
+        update = _Update(spark, spec, progress)
+        result = update.run(refresh=refresh, full_refresh=full_refresh, reset_checkpoint=reset_checkpoint)
+        for attempt in range(_number(spec, _UPDATE_RETRIES, 0)):
+            if result.succeeded or not update.may_succeed_again:
+                break
+            progress(f"update {result.update_id[:8]} failed; attempt {attempt + 2} follows")
+            named = refresh if isinstance(full_refresh, bool) else [*refresh, *full_refresh]
+            # What had to be forgotten is forgotten.
+            update = _Update(spark, spec, progress, cause="RETRY_ON_FAILURE")
+            result = update.run(refresh=named, full_refresh=False, reset_checkpoint=())
+        return result
+
+
+def _number(spec: PipelineSpec, key: str, default: int) -> int:
+    given = spec.configuration.get(key)
+    if given is None:
+        return default
+    try:
+        number = int(given)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise LakeflowError(f"{key} is {given!r} in the configuration of {spec.name}; give a number from 0")
+    return number
 
 
 @contextmanager
@@ -128,35 +133,21 @@ def _one_at_a_time(spec: PipelineSpec, progress: Callable[[str], None]) -> Itera
         yield
 
 
-@contextmanager
-def _then(restore: Callable[[], None]) -> Iterator[None]:
-    """Calls `restore` at the end, after an error too, but not after an interrupt.
-
-    An interrupt (Ctrl-C, a time limit) comes in the middle of a call to the JVM, whose answer the next call would take
-    for its own. The process is about to end; the next update repairs what this one left.
-    """
-    try:
-        yield
-    except Exception:
-        restore()
-        raise
-    restore()
-
-
 class _Update:
     def __init__(
-        self,
-        spark: SparkSession,
-        spec: PipelineSpec,
-        full_refresh: bool | Collection[str],
-        progress: Callable[[str], None],
+        self, spark: SparkSession, spec: PipelineSpec, progress: Callable[[str], None], cause: str = "USER_ACTION"
     ):
         self._spark = spark
         self._spec = spec
-        self._full_refresh = full_refresh
-        self._progress = progress
+        self._saying = threading.Lock()
+        self._say = progress
+        self._cause = cause
+        self._workers = _number(spec, _PARALLEL, 0) or min(16, max(2, os.cpu_count() or 2))
+        self._flow_retries = _number(spec, _FLOW_RETRIES, 0)
         self._storage = Storage(spark, spec.storage)
         self._tables = Tables(spark, self._storage)
+        self._flows = Flows(spark, self._storage, self._tables, spec.id)
+        self._selection = Selection()
         self._result = UpdateResult(str(uuid.uuid4()))
         self._log = EventLog(
             spark,
@@ -166,26 +157,35 @@ class _Update:
             pipeline_name=spec.name,
             update_id=self._result.update_id,
         )
+        self.may_succeed_again = False
 
-    def run(self) -> UpdateResult:
+    def run(self, **selected: Any) -> UpdateResult:
         started = time.monotonic()
-        self._log.write(
-            "create_update", f"Update {self._result.update_id[:6]} started.", {"full_refresh": bool(self._full_refresh)}
-        )
-        with _then(self._log.close):
+        self._log.create_update(self._cause, **selected)
+        with then(self._log.close):
             try:
-                self._update()
+                self._update(selected)
             except Exception as error:
                 self._log.update_progress("FAILED", level="ERROR", error=error)
                 raise
         self._result.seconds = time.monotonic() - started
         return self._result
 
-    def _update(self) -> None:
-        with self._session(), api.installed(), Imports(self._spec.root_path) as imports:
+    def _update(self, selected: dict[str, Any]) -> None:
+        schema = f"{self._spec.catalog}.{self._spec.schema}.t"
+        with (
+            session(self._spark, self._spec, lambda: self._tables.ensure_schema(schema)),
+            api.installed(),
+            Imports(self._spec.root_path) as imports,
+        ):
             self._log.update_progress("INITIALIZING")
-            resolver = self._resolver(self._load(imports))
+            resolver = self._resolver(
+                loaded(self._spark, self._spec, imports, lambda said: self._report("INFO", said), _raise)
+            )
+            self._selection = Selection.of(resolver, **selected)
             with seen_by(resolver):
+                if self._selection.all_anew or self._selection.full_refresh:
+                    self._log.update_progress("RESETTING")
                 self._log.update_progress("SETTING_UP_TABLES")
                 order = resolver.resolve_all()
                 self._describe(order)
@@ -199,55 +199,6 @@ class _Update:
         else:
             self._log.update_progress("COMPLETED")
 
-    @contextmanager
-    def _session(self) -> Iterator[None]:
-        """The session as the sources expect it: the pipeline's configuration, its schema in force."""
-        catalog, schema = self._spark.catalog.currentCatalog(), self._spark.catalog.currentDatabase()
-        settings = {
-            # Properties that only Databricks knows are kept as they are.
-            "spark.databricks.delta.allowArbitraryProperties.enabled": "true",
-            "spark.sql.streaming.numRecentProgressUpdates": "10000",
-            **self._spec.configuration,
-        }
-        with self._settings(settings):
-            self._tables.ensure_schema(f"{self._spec.catalog}.{self._spec.schema}.t")
-            self._use(self._spec.catalog, self._spec.schema)
-            with _then(lambda: self._use(catalog, schema)):
-                yield
-
-    def _use(self, catalog: str, schema: str) -> None:
-        self._spark.catalog.setCurrentCatalog(catalog)
-        self._spark.catalog.setCurrentDatabase(schema)
-
-    @contextmanager
-    def _settings(self, settings: Any) -> Iterator[None]:
-        before = {key: self._spark.conf.get(key, None) for key in settings}
-        for key, value in settings.items():
-            self._spark.conf.set(key, value)
-
-        def restore() -> None:
-            for key, value in before.items():
-                if value is None:
-                    self._spark.conf.unset(key)
-                else:
-                    self._spark.conf.set(key, value)
-
-        with _then(restore):
-            yield
-
-    def _load(self, imports: Imports) -> Registry:
-        registry = Registry()
-        load(
-            self._spec.sources,
-            registry,
-            configuration=self._spec.configuration,
-            parameters=self._spec.parameters,
-            names={"spark": self._spark},
-            report=lambda message: self._report("INFO", message),
-        )
-        imports.send_by_value()
-        return registry
-
     def _resolver(self, registry: Registry) -> Resolver:
         datasets, flows = registry.close()
         if not datasets:
@@ -260,268 +211,166 @@ class _Update:
             auto_loader=AutoLoader(self._spark, self._storage, self._report),
             set_up=self._set_up,
             event_log=event_log_table(self._spec),
-            null_is_violation=self._spec.configuration.get(_NULL_IS_VIOLATION) == "true",
+            null_is_violation=null_is_violation(self._spec),
         )
+
+    def _progress(self, line: str) -> None:
+        with self._saying:
+            self._say(line)
 
     def _report(self, level: str, message: str) -> None:
         self._log.write("user_action" if level == "INFO" else "operation_progress", message, level=level)
         self._progress(message if level == "INFO" else f"warning: {message}")
 
     def _set_up(self, node: Node) -> None:
-        reset = self._is_reset(node)
+        if node.is_sink:
+            self._reset_checkpoints(node)
+            return
+        if not self._selection.takes(node) and self._tables.exists(node):
+            return
+        if self._selection.spared(node):
+            self._report("WARN", f"{node.full} keeps its rows: pipelines.reset.allowed is false")
+        marked = set(self._storage.read_json(_RESET) or ())
+        reset = self._selection.anew(node) or node.full in marked
         if reset:
             # Rows and checkpoints go together: the mark lets the next update finish a reset that a kill cut short.
-            marked = set(self._storage.read_json(_RESET) or ())
             self._storage.write_json(sorted(marked | {node.full}), _RESET)
             for resolved in node.resolved:
                 self._storage.delete("checkpoints", resolved.key)
             self._storage.delete("cdc", flow_key(node.full))
-            once = self._storage.read_json(_ONCE) or {}
-            self._storage.write_json({**once, node.full: once.get(node.full, 0) + 1}, _ONCE)
+            once = self._storage.read_json(ONCE) or {}
+            self._storage.write_json({**once, node.full: once.get(node.full, 0) + 1}, ONCE)
+        else:
+            self._reset_checkpoints(node)
         self._tables.set_up(node, replace=reset)
         if reset:
             self._storage.write_json(sorted(marked - {node.full}), _RESET)
 
-    def _is_reset(self, node: Node) -> bool:
-        if node.kind is not Kind.STREAMING_TABLE:
-            return False
-        if node.full in (self._storage.read_json(_RESET) or ()):
-            return True
-        if isinstance(self._full_refresh, bool):
-            chosen = self._full_refresh
-        else:
-            names = Namespace(self._spec.catalog, self._spec.schema)
-            chosen = node.full in {names.full(name) for name in self._full_refresh}
-        if chosen and node.dataset.properties.get("pipelines.reset.allowed", "true").lower() == "false":
-            self._report("WARN", f"{node.full} keeps its rows: pipelines.reset.allowed is false")
-            return False
-        return chosen
+    def _reset_checkpoints(self, node: Node) -> None:
+        for resolved in node.resolved:
+            if {node.full, node.flow_name(resolved.flow)} & self._selection.reset_checkpoint:
+                self._storage.delete("checkpoints", resolved.key)
 
     def _describe(self, order: list[Node]) -> None:
         for node in order:
-            self._log.write(
-                "dataset_definition",
-                f"Dataset '{node.full}' defined as {node.kind.name}.",
-                {"dataset_type": node.kind.name, "expectations": _rules(node)},
-                dataset_name=node.full,
-            )
-            for resolved in node.resolved:
-                self._log.write(
-                    "flow_definition",
-                    f"Flow '{_flow_name(node, resolved)}' defined.",
-                    {
-                        "output_dataset": node.full,
-                        "input_datasets": sorted(resolved.inputs),
-                        "schema_json": resolved.frame.schema.json(),
-                        "flow_type": _flow_type(node, resolved),
-                        "once": resolved.flow.once,
-                        "language": "SQL" if resolved.flow.query else "PYTHON",
-                    },
-                    flow_name=_flow_name(node, resolved),
-                    dataset_name=node.full,
-                )
+            self._log.definition(node)
 
     def _run_flows(self, resolver: Resolver, order: list[Node]) -> None:
-        tables = [node for node in order if not node.is_view]
-        for node in tables:
+        nodes = [node for node in order if not node.is_view]
+        for node in nodes:
             for resolved in node.resolved:
-                self._log.flow_progress(_flow_name(node, resolved), node.full, "QUEUED")
-        unusable: set[str] = set()
-        for node in tables:
-            blocked = node.inputs & unusable
-            for resolved in node.resolved:
-                result = self._run_flow(resolver, node, resolved, blocked)
-                self._result.flows.append(result)
-                if result.status != "COMPLETED":
-                    unusable.add(node.full)
+                status = "QUEUED" if self._selection.takes(node) else "EXCLUDED"
+                self._log.flow_progress(node.flow_name(resolved.flow), node.full, status)
+        by_name = {node.full: node for node in nodes}
+        results: dict[str, list[FlowResult]] = {}
 
-    def _run_flow(self, resolver: Resolver, node: Node, resolved: Resolved, blocked: set[str]) -> FlowResult:
-        name = _flow_name(node, resolved)
+        def work(node: Node) -> None:
+            blocked = sorted(i for i in node.inputs if any(_stops_readers(r) for r in results.get(i, ())))
+            done = [self._run_flow(resolver, node, resolved, blocked) for resolved in node.resolved]
+            results[node.full] = done
+
+        schedule.run(
+            nodes,
+            needs=lambda node: [by_name[i] for i in node.inputs if i in by_name],
+            work=work,
+            workers=self._workers,
+            # Settings belong to the session, which all flows share.
+            alone=lambda node: any(_settings(node, resolved) for resolved in node.resolved),
+            enter=self._enter_thread,
+        )
+        self._result.flows = [result for node in nodes for result in results[node.full]]
+
+    def _enter_thread(self) -> None:
+        session = self._spark._jsparkSession
+        self._spark._jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(session)
+
+    def _run_flow(self, resolver: Resolver, node: Node, resolved: Resolved, blocked: list[str]) -> FlowResult:
+        name = node.flow_name(resolved.flow)
         result = FlowResult(name, node.full, "COMPLETED")
+        if not self._selection.takes(node):
+            result.status = "EXCLUDED"
+            return result
         if blocked:
             result.status = "SKIPPED"
-            result.error = f"{sorted(blocked)[0]} failed"
+            result.error = f"{blocked[0]} failed"
             self._log.flow_progress(name, node.full, "SKIPPED", level="WARN", error=result.error, fatal=False)
-            self._progress(f"{node.full}: skipped, since {result.error}")
+            self._progress(str(result))
             return result
         started = time.monotonic()
         self._log.flow_progress(name, node.full, "STARTING")
-        self._log.flow_progress(name, node.full, "RUNNING")
-        try:
-            with self._settings({**node.dataset.spark_conf, **resolved.flow.spark_conf}):
-                metrics = self._run_until_readable(resolver, node, resolved, result)
-        except Exception as error:
-            result.status = "FAILED"
-            result.error = explain(error, name)
-            self._log.flow_progress(name, node.full, "FAILED", level="ERROR", error=result.error)
-        else:
-            result.expectations = list(metrics.results())
-            result.dropped = metrics.dropped()
-            self._log.flow_progress(
-                name,
-                node.full,
-                "COMPLETED",
-                metrics=_counts(result),
-                expectations=result.expectations,
-                dropped=result.dropped,
-            )
+        attempt = 1
+        while True:
+            self._log.flow_progress(name, node.full, "RUNNING")
+            try:
+                with settings(self._spark, _settings(node, resolved)):
+                    ran = self._run_until_readable(resolver, node, resolved, result)
+            except Exception as error:
+                result.status = "FAILED"
+                result.error = explain(error, name)
+                again = _may_succeed_again(error)
+                retry = again and attempt <= self._flow_retries
+                level = "WARN" if retry else "ERROR"
+                self._log.flow_progress(name, node.full, "FAILED", level=level, error=result.error, fatal=not retry)
+                if not retry:
+                    if again:
+                        self.may_succeed_again = True
+                    break
+                self._progress(f"{node.full}: failed: {result.error}; attempt {attempt + 1} follows")
+                attempt += 1
+                resolved = resolver.resolve_again(node, resolved.flow)
+                result = FlowResult(name, node.full, "COMPLETED")
+            else:
+                results_of(ran.metrics, result)
+                self._log.flow_progress(
+                    name,
+                    node.full,
+                    "COMPLETED",
+                    metrics=result.counts,
+                    expectations=result.expectations,
+                    dropped=result.dropped,
+                )
+                break
         result.seconds = time.monotonic() - started
-        self._progress(_line(result))
+        self._progress(str(result))
         return result
 
-    def _run_until_readable(self, resolver: Resolver, node: Node, resolved: Resolved, result: FlowResult) -> Any:
+    def _run_until_readable(self, resolver: Resolver, node: Node, resolved: Resolved, result: FlowResult) -> Resolved:
         if resolved.reads_files:
             resolved = self._looked_at_again(resolver, node, resolved)
         while True:
             try:
-                self._write(node, resolved, result)
-                return resolved.metrics
+                self._flows.write(node, resolved, result)
+                return resolved
             except Exception as error:
-                loader = resolver.auto_loader
-                if not (resolved.reads_files and loader.note_unreadable(resolved.key, "\n".join(causes(error)))):
+                if not (resolved.reads_files and resolver.note_unreadable(resolved.key, "\n".join(causes(error)))):
                     raise
                 resolved = resolver.resolve_again(node, resolved.flow)
 
     def _looked_at_again(self, resolver: Resolver, node: Node, resolved: Resolved) -> Resolved:
         """Files that arrived since the graph was resolved may have brought columns."""
         again = resolver.resolve_again(node, resolved.flow)
-        if again.frame.schema != resolved.frame.schema:
+        if again.frame.schema != resolved.frame.schema and not node.is_sink:
             node.resolved = [again if r is resolved else r for r in node.resolved]
             self._tables.set_up(node, replace=False)
         return again
 
-    def _write(self, node: Node, resolved: Resolved, result: FlowResult) -> None:
-        metrics = resolved.metrics
-        changes = resolved.flow.cdc is not None
-        frame = metrics.apply(resolved.frame, node.full, node.dataset.expectations, count_rows=not changes)
-        if changes:
-            self._apply_changes(node, resolved, frame, result)
-        elif node.kind is Kind.MATERIALIZED_VIEW:
-            location = self._tables.location(node.full)
-            self._fitted(frame, node).write.format("delta").mode("overwrite").save(location)
-        elif resolved.flow.once:
-            if not self._append_once(node, resolved, frame):
-                result.rows = 0
-                return
-        else:
-            query = self._fitted(frame, node).writeStream.format("delta").outputMode("append")
-            self._await(query, resolved, lambda writer: writer.toTable(quoted(node.full)))
-        metrics.close()
-        if not changes:
-            result.rows = metrics.output_rows(node.full) or 0
 
-    def _fitted(self, frame: DataFrame, node: Node) -> DataFrame:
-        """The rows with the columns' declared types, where those differ from the query's."""
-        table = {f.name.lower(): f.dataType for f in self._spark.table(quoted(node.full)).schema.fields}
-        if all(table.get(f.name.lower()) == f.dataType for f in frame.schema.fields):
-            return frame
-        return frame.select(
-            *(
-                frame[f"`{f.name}`"]
-                if table[f.name.lower()] == f.dataType
-                else frame[f"`{f.name}`"].cast(table[f.name.lower()]).alias(f.name)
-                for f in frame.schema.fields
-            )
-        )
-
-    def _append_once(self, node: Node, resolved: Resolved, frame: DataFrame) -> bool:
-        """Adds the rows, unless an earlier update did; whether it did so now."""
-        before = self._tables.version(node.full)
-        generation = (self._storage.read_json(_ONCE) or {}).get(node.full, 0)
-        # Delta leaves out a write that it has seen, so a kill after the commit does not add the rows twice.
-        writer = self._fitted(frame, node).write.format("delta").mode("append")
-        writer = writer.option("txnAppId", f"{self._spec.id}/{resolved.key}/{generation}").option("txnVersion", 1)
-        writer.save(self._tables.location(node.full))
-        return self._tables.version(node.full) > before
-
-    def _apply_changes(self, node: Node, resolved: Resolved, frame: DataFrame, result: FlowResult) -> None:
-        state = self._storage.path("cdc", flow_key(node.full))
-        result.upserted = result.deleted = 0
-        generated = [c.name for c in declared_columns(node.dataset) if c.generated]
-        failures: list[Exception] = []
-
-        def apply(batch: DataFrame, _: int) -> None:
-            try:
-                counts = auto_cdc.apply_batch(
-                    batch.sparkSession,
-                    batch,
-                    target=quoted(node.full),
-                    state=state,
-                    cdc=resolved.flow.cdc,
-                    generated=generated,
-                )
-            except Exception as error:
-                # Spark would report it as text inside an error of its own.
-                failures.append(error)
-                raise
-            result.upserted += counts.upserted
-            result.deleted += counts.deleted
-
-        if not frame.isStreaming:
-            apply(frame, 0)
-            return
-        try:
-            self._await(frame.writeStream, resolved, lambda writer: writer.foreachBatch(apply).start())
-        except StreamingQueryException:
-            if failures:
-                raise failures[0] from None
-            raise
-
-    def _await(self, writer: Any, resolved: Resolved, start: Callable[[Any], Any]) -> None:
-        writer = writer.option("checkpointLocation", self._storage.path("checkpoints", resolved.key))
-        query = start(writer.trigger(availableNow=True))
-        query.awaitTermination()
-        for batch in query.recentProgress:
-            resolved.metrics.add_progress(batch.observedMetrics)
+def _raise(error: LakeflowError) -> None:
+    raise error
 
 
-def explain(error: BaseException, flow: str) -> str:
-    """Why a flow failed, in one line, with no row of data in it."""
-    if isinstance(error, LakeflowError):
-        return error.message
-    messages = causes(error)
-    text = "\n".join(messages)
-    violated = re.search(rf"\[USER_RAISED_EXCEPTION\] \[{VIOLATION}\] violated expectations: '([^']*)'", text)
-    if violated:
-        return (
-            f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: "
-            f"'{violated.group(1)}'. Nothing was written; mend the source, or let the expectation drop or warn"
-        )
-    # A stream's error tells first which query it was, by ids that nobody needs.
-    stream = re.search(r"terminated with exception: ([^\n]+)", messages[0])
-    said = stream.group(1).strip() if stream else describe(error)
-    # The message of an inner cause may quote a value, so only its class is given.
-    inner = re.findall(r"^\[([A-Z][A-Z_.]+)\]", messages[-1])
-    return f"{said} (cause: {inner[0]})" if inner and inner[0] not in said else said
+def _stops_readers(result: FlowResult) -> bool:
+    return result.status in ("FAILED", "SKIPPED")
 
 
-def _flow_name(node: Node, resolved: Resolved) -> str:
-    own = resolved.flow.name
-    return node.full if own == resolved.flow.target else own
+def _settings(node: Node, resolved: Resolved) -> dict[str, str]:
+    """Spark's settings for a flow; others are the sources' own, and are read when the graph is resolved."""
+    given = {**node.dataset.spark_conf, **resolved.flow.spark_conf}
+    return {key: value for key, value in given.items() if key.startswith("spark.")}
 
 
-def _rules(node: Node) -> list[dict[str, str]]:
-    return [{"name": e.name, "predicate": e.predicate, "action": e.action.value} for e in node.dataset.expectations]
-
-
-def _flow_type(node: Node, resolved: Resolved) -> str:
-    if resolved.flow.cdc is not None:
-        return "CHANGE"
-    return "APPEND" if node.kind is Kind.STREAMING_TABLE else "MATERIALIZED_VIEW"
-
-
-def _counts(result: FlowResult) -> dict[str, int]:
-    if result.rows is not None:
-        return {"num_output_rows": result.rows}
-    return {"num_upserted_rows": result.upserted or 0, "num_deleted_rows": result.deleted or 0}
-
-
-def _line(result: FlowResult) -> str:
-    if result.status == "FAILED":
-        return f"{result.dataset}: failed: {result.error}"
-    if result.rows is not None:
-        did = f"{result.rows:,} rows"
-    else:
-        did = f"{result.upserted or 0:,} rows upserted, {result.deleted or 0:,} deleted"
-    dropped = f", {result.dropped:,} dropped" if result.dropped else ""
-    return f"{result.dataset}: {did}{dropped} in {result.seconds:.1f} s"
+def _may_succeed_again(error: Exception) -> bool:
+    """Whether another attempt may end otherwise: not where the definition or a row is at fault."""
+    if isinstance(error, LakeflowError | AnalysisException):
+        return False
+    return VIOLATION not in "\n".join(causes(error))

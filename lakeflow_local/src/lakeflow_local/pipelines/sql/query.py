@@ -73,6 +73,7 @@ class _Table:
     streaming: bool
     start: int
     live: tuple[int, int] | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class _Reader:
             name = parts[-1].lower() if len(parts) == 1 else ""
             if name == "identifier":
                 text = constant(self.source, index + 1, close, self.parameters)
-                self.tables.append(_Table(split_name(str(text)), streaming, start))
+                self.tables.append(_Table(split_name(str(text)), streaming, start, end=self.tokens[close].end + 1))
                 return close + 1
             if name == "table_changes" and is_string(self.tokens[index + 1]):
                 self.tables.append(_Table(split_name(self.tokens[index + 1].text), streaming, start))
@@ -253,7 +254,7 @@ class _Reader:
         elif len(parts) == 1 and parts[0].lower() in scope:
             return index
         prefix = (start, self.tokens[first + 2].start) if live else None
-        self.tables.append(_Table(tuple(parts), streaming, start, prefix))
+        self.tables.append(_Table(tuple(parts), streaming, start, prefix, self.tokens[index - 1].end + 1))
         self.options(index if outer is None or outer[1] is None else outer[1] + 1)
         return index
 
@@ -315,6 +316,7 @@ def rewrite(
     file: Path | None = None,
     line: int = 1,
     functions: Collection[str] = TABLE_FUNCTIONS,
+    rename: Callable[[str, bool], str | None] = lambda _name, _streaming: None,
 ) -> str:
     """The query with each call of `functions` replaced by what `replace` gives, and without `LIVE.` prefixes.
 
@@ -322,14 +324,32 @@ def rewrite(
     A table's option without a value, as in `STREAM t WITH (SKIPCHANGECOMMITS)`, gets the value that Spark asks for.
     All other text stays as it is.
 
+    Args:
+        rename: gives another name for a table that is read, by its name and whether it is read as a stream, or None.
+
     Raises:
         LakeflowError: as for `inputs`, or an argument of a call is not a constant.
     """
     source = Source(query, file, line)
     reader = _Reader(source, parameters or {})
-    edits = [(*table.live, "") for table in reader.tables if table.live]
+    edits: list[tuple[int, int, str]] = []
+    renamed: dict[tuple[str, ...], str] = {}
+    for table in reader.tables:
+        name = rename(written(table.parts), table.streaming) if table.end is not None else None
+        if name is not None:
+            edits.append((table.start, table.end, name))
+            renamed[tuple(part.lower() for part in table.parts)] = written(split_name(name)[-1:])
+        elif table.live:
+            edits.append((*table.live, ""))
+    # orders.sales.amount: a column, by the full name of its table.
+    edits += [
+        (source.tokens[index].start, source.tokens[index + 2 * len(parts) - 1].start, name)
+        for parts, name in renamed.items()
+        if len(parts) > 1
+        for index in _qualifiers(source.tokens, parts)
+    ]
     edits += [(flag, flag, " = 'true'") for flag in reader.flags]
-    live = {table.parts[0].lower() for table in reader.tables if table.live}
+    live = {table.parts[0].lower(): renamed.get((table.parts[0].lower(),)) for table in reader.tables if table.live}
     for call in reader.calls:
         if call.name in functions:
             edits.append((call.start, call.end, replace(reader.call(call))))
@@ -341,10 +361,22 @@ def rewrite(
         qualified = is_name(first) and first.text.upper() == "LIVE" and word(dot) == word(second_dot) == "."
         nested = index > 0 and word(tokens[index - 1]) == "."
         if qualified and not nested and table.text.lower() in live and first.start not in in_tables:
-            edits.append((first.start, table.start, ""))
+            name = live[table.text.lower()]
+            edits.append((first.start, table.start, "") if name is None else (first.start, table.end + 1, name))
     pieces: list[str] = []
     position = 0
     for start, end, text in sorted(edits):
         pieces += [query[position:start], text]
         position = end
     return "".join([*pieces, query[position:]])
+
+
+def _qualifiers(tokens: list[Token], parts: tuple[str, ...]) -> list[int]:
+    """Where a column is given with the name of its table, which is `parts`: the index of the first token."""
+    texts = [token.text.lower() for token in tokens]
+    pattern = [text for part in parts for text in (part, ".")]
+    return [
+        index
+        for index in range(len(tokens) - len(pattern))
+        if texts[index : index + len(pattern)] == pattern and (index == 0 or texts[index - 1] != ".")
+    ]

@@ -1,0 +1,209 @@
+"""Runs the flows of an update: rows into tables and sinks, counted on their way; changes into AUTO CDC targets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import auto_cdc
+from lakeflow_local.pipelines.expectations import VIOLATION, Metrics, Result
+from lakeflow_local.pipelines.graph import Kind, Sink
+from lakeflow_local.pipelines.names import quoted
+from lakeflow_local.pipelines.resolve import Node, Resolved, flow_key
+from lakeflow_local.pipelines.sources import causes, describe
+from lakeflow_local.pipelines.storage import Storage
+from lakeflow_local.pipelines.tables import Tables, declared_columns
+
+ONCE = "once.json"
+
+
+@dataclass
+class FlowResult:
+    """What one flow did.
+
+    Attributes:
+        status: COMPLETED, FAILED, SKIPPED (what it reads failed) or EXCLUDED (not selected).
+        rows: rows written, None where the flow applies changes or its rows cannot be counted.
+        upserted, deleted: rows of the target that changes touched.
+        dropped: rows that a dropping expectation refused, each counted once.
+        unchanged: a materialized view that was not computed again, since nothing that it reads has changed.
+    """
+
+    name: str
+    dataset: str
+    status: str
+    seconds: float = 0.0
+    rows: int | None = None
+    upserted: int | None = None
+    deleted: int | None = None
+    dropped: int = 0
+    expectations: list[Result] = field(default_factory=list)
+    error: str | None = None
+    unchanged: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The metrics of the event log."""
+        if self.upserted is not None:
+            return {"num_upserted_rows": self.upserted, "num_deleted_rows": self.deleted or 0}
+        return {} if self.rows is None else {"num_output_rows": self.rows}
+
+    def __str__(self) -> str:
+        if self.status == "FAILED":
+            return f"{self.dataset}: failed: {self.error}"
+        if self.status == "SKIPPED":
+            return f"{self.dataset}: skipped, since {self.error}"
+        if self.unchanged:
+            return f"{self.dataset}: unchanged, as is all that it reads"
+        if self.upserted is not None:
+            did = f"{self.upserted:,} rows upserted, {self.deleted or 0:,} deleted"
+        else:
+            did = "done" if self.rows is None else f"{self.rows:,} rows"
+        dropped = f", {self.dropped:,} dropped" if self.dropped else ""
+        return f"{self.dataset}: {did}{dropped} in {self.seconds:.1f} s"
+
+
+class Flows:
+    """Writes what flows read. Flows of several datasets may be written at once, those of one take turns."""
+
+    def __init__(self, spark: SparkSession, storage: Storage, tables: Tables, pipeline_id: str):
+        self._spark = spark
+        self._storage = storage
+        self._tables = tables
+        self._pipeline_id = pipeline_id
+
+    def write(self, node: Node, resolved: Resolved, result: FlowResult) -> None:
+        """Runs one flow to the end of what its sources hold and adds what it did to `result`."""
+        metrics = resolved.metrics
+        changes = resolved.flow.cdc is not None
+        frame = metrics.apply(resolved.frame, node.full, node.dataset.expectations, count_rows=not changes)
+        if changes:
+            self._apply_changes(node, resolved, frame, result)
+        elif node.dataset.sink is not None:
+            self._to_sink(node.dataset.sink, resolved, frame)
+        elif node.kind is Kind.MATERIALIZED_VIEW:
+            location = self._tables.location(node.table)
+            self._fitted(frame, node).write.format("delta").mode("overwrite").save(location)
+        elif resolved.flow.once:
+            if not self._append_once(node, resolved, frame):
+                result.rows = 0
+                return
+        else:
+            query = self._fitted(frame, node).writeStream.format("delta").outputMode("append")
+            self._await(query, resolved, lambda writer: writer.toTable(quoted(node.table)))
+        metrics.close()
+        if not changes:
+            result.rows = metrics.output_rows(node.full) or 0
+
+    def _fitted(self, frame: DataFrame, node: Node) -> DataFrame:
+        """The rows with the columns' declared types, where those differ from the query's."""
+        table = {f.name.lower(): f.dataType for f in self._spark.table(quoted(node.table)).schema.fields}
+        if all(table.get(f.name.lower()) == f.dataType for f in frame.schema.fields):
+            return frame
+        return frame.select(
+            *(
+                frame[f"`{f.name}`"]
+                if table[f.name.lower()] == f.dataType
+                else frame[f"`{f.name}`"].cast(table[f.name.lower()]).alias(f.name)
+                for f in frame.schema.fields
+            )
+        )
+
+    def _append_once(self, node: Node, resolved: Resolved, frame: DataFrame) -> bool:
+        """Adds the rows, unless an earlier update did; whether it did so now."""
+        before = self._tables.version(node.table)
+        generation = (self._storage.read_json(ONCE) or {}).get(node.full, 0)
+        # Delta leaves out a write that it has seen, so a kill after the commit does not add the rows twice.
+        writer = self._fitted(frame, node).write.format("delta").mode("append")
+        writer = writer.option("txnAppId", f"{self._pipeline_id}/{resolved.key}/{generation}").option("txnVersion", 1)
+        writer.save(self._tables.location(node.table))
+        return self._tables.version(node.table) > before
+
+    def _to_sink(self, sink: Sink, resolved: Resolved, frame: DataFrame) -> None:
+        writer = frame.writeStream.outputMode("append")
+        if sink.function is not None:
+            self._for_each_batch(writer, resolved, sink.function)
+            return
+        options = dict(sink.options)
+        table = options.pop("tableName", None)
+        writer = writer.format(sink.format).options(**options)
+        self._await(writer, resolved, lambda w: w.start() if table is None else w.toTable(table))
+
+    def _apply_changes(self, node: Node, resolved: Resolved, frame: DataFrame, result: FlowResult) -> None:
+        state = self._storage.path("cdc", flow_key(node.full))
+        result.upserted = result.deleted = 0
+        generated = [c.name for c in declared_columns(node.dataset) if c.generated]
+
+        def apply(batch: DataFrame, _: int) -> None:
+            counts = auto_cdc.apply_batch(
+                batch.sparkSession,
+                batch,
+                target=quoted(node.table),
+                state=state,
+                cdc=resolved.flow.cdc,
+                generated=generated,
+            )
+            result.upserted += counts.upserted
+            result.deleted += counts.deleted
+
+        if frame.isStreaming:
+            self._for_each_batch(frame.writeStream, resolved, apply)
+        else:
+            apply(frame, 0)
+
+    def _for_each_batch(self, writer: Any, resolved: Resolved, function: Callable[[DataFrame, int], None]) -> None:
+        failures: list[Exception] = []
+
+        def noting(batch: DataFrame, number: int) -> None:
+            try:
+                function(batch, number)
+            except Exception as error:
+                # Spark would report it as text inside an error of its own.
+                failures.append(error)
+                raise
+
+        try:
+            self._await(writer, resolved, lambda w: w.foreachBatch(noting).start())
+        except StreamingQueryException:
+            if failures:
+                raise failures[0] from None
+            raise
+
+    def _await(self, writer: Any, resolved: Resolved, start: Callable[[Any], Any]) -> None:
+        writer = writer.option("checkpointLocation", self._storage.path("checkpoints", resolved.key))
+        query = start(writer.trigger(availableNow=True))
+        query.awaitTermination()
+        for batch in query.recentProgress:
+            resolved.metrics.add_progress(batch.observedMetrics)
+
+
+def results_of(metrics: Metrics, result: FlowResult) -> None:
+    """Adds what the expectations of a flow that ran have counted."""
+    result.expectations = list(metrics.results())
+    result.dropped = metrics.dropped()
+
+
+def explain(error: BaseException, flow: str) -> str:
+    """Why a flow failed, in one line, with no row of data in it."""
+    if isinstance(error, LakeflowError):
+        return error.message
+    messages = causes(error)
+    text = "\n".join(messages)
+    violated = re.search(rf"\[USER_RAISED_EXCEPTION\] \[{VIOLATION}\] violated expectations: '([^']*)'", text)
+    if violated:
+        return (
+            f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: "
+            f"'{violated.group(1)}'. Nothing was written; mend the source, or let the expectation drop or warn"
+        )
+    # A stream's error tells first which query it was, by ids that nobody needs.
+    stream = re.search(r"terminated with exception: ([^\n]+)", messages[0])
+    said = stream.group(1).strip() if stream else describe(error)
+    # The message of an inner cause may quote a value, so only its class is given.
+    inner = re.findall(r"^\[([A-Z][A-Z_.]+)\]", messages[-1])
+    return f"{said} (cause: {inner[0]})" if inner and inner[0] not in said else said

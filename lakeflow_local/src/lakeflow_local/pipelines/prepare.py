@@ -1,0 +1,112 @@
+"""What an update and a dry run have in common: the session as the sources expect it, and the sources loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.names import Namespace
+from lakeflow_local.pipelines.registry import Registry
+from lakeflow_local.pipelines.sources import Imports, Loader
+from lakeflow_local.pipelines.spec import PipelineSpec
+
+_NULL_IS_VIOLATION = "lakeflow_local.expectations.nullIsViolation"
+
+
+def event_log_table(spec: PipelineSpec) -> str:
+    """Full name of the table of the pipeline's event log."""
+    return Namespace(spec.catalog, spec.schema).full(spec.event_log or f"event_log_{spec.id.replace('-', '_')}")
+
+
+def null_is_violation(spec: PipelineSpec) -> bool:
+    return spec.configuration.get(_NULL_IS_VIOLATION) == "true"
+
+
+def loaded(
+    spark: SparkSession,
+    spec: PipelineSpec,
+    imports: Imports,
+    report: Callable[[str], None],
+    failed: Callable[[LakeflowError], None],
+) -> Registry:
+    """What the sources declare.
+
+    Args:
+        report: told of what is accepted and has no effect here.
+        failed: told of each file that cannot be loaded; what it raises ends the loading.
+    """
+    registry = Registry()
+    loader = Loader(
+        registry,
+        configuration=spec.configuration,
+        parameters=spec.parameters,
+        names={"spark": spark},
+        report=report,
+    )
+    for path in spec.sources:
+        try:
+            loader.load(Path(path))
+        except LakeflowError as error:
+            failed(error)
+    imports.send_by_value()
+    return registry
+
+
+@contextmanager
+def then(restore: Callable[[], None]) -> Iterator[None]:
+    """Calls `restore` at the end, after an error too, but not after an interrupt.
+
+    An interrupt (Ctrl-C, a time limit) comes in the middle of a call to the JVM, whose answer the next call would take
+    for its own. The process is about to end; the next update repairs what this one left.
+    """
+    try:
+        yield
+    except Exception:
+        restore()
+        raise
+    restore()
+
+
+@contextmanager
+def settings(spark: SparkSession, values: Mapping[str, Any]) -> Iterator[None]:
+    """The session with other settings, put back at the end."""
+    before = {key: spark.conf.get(key, None) for key in values}
+    for key, value in values.items():
+        spark.conf.set(key, value)
+
+    def restore() -> None:
+        for key, value in before.items():
+            if value is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, value)
+
+    with then(restore):
+        yield
+
+
+@contextmanager
+def session(spark: SparkSession, spec: PipelineSpec, ensure_schema: Callable[[], None]) -> Iterator[None]:
+    """The session as the sources expect it: the pipeline's configuration, its schema in force."""
+    catalog, schema = spark.catalog.currentCatalog(), spark.catalog.currentDatabase()
+    values = {
+        # Properties that only Databricks knows are kept as they are.
+        "spark.databricks.delta.allowArbitraryProperties.enabled": "true",
+        "spark.sql.streaming.numRecentProgressUpdates": "10000",
+        **spec.configuration,
+    }
+    with settings(spark, values):
+        ensure_schema()
+        use(spark, spec.catalog, spec.schema)
+        with then(lambda: use(spark, catalog, schema)):
+            yield
+
+
+def use(spark: SparkSession, catalog: str, schema: str) -> None:
+    spark.catalog.setCurrentCatalog(catalog)
+    spark.catalog.setCurrentDatabase(schema)
