@@ -1,0 +1,89 @@
+"""The invoice that a hybrid PDF (Factur-X, ZUGFeRD, XRechnung) carries as an attached file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+from pypdf import PdfReader
+from pypdf.errors import DependencyError, PyPdfError
+
+from ingest.invoices.readers import cii, ubl, xml
+from ingest.invoices.readers.errors import Refused
+
+# The newest standard first, where a file follows two of them.
+_NAMES = ("factur-x.xml", "xrechnung.xml", "zugferd-invoice.xml")
+
+# It warns of every oddity of a file, with what the file says there.
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+
+
+def attached_invoice(content: bytes) -> bytes | None:
+    """The XML of the invoice in a PDF; None if no XML is attached.
+
+    Raises:
+        Refused: the PDF cannot be opened, or what is attached to it is no invoice.
+    """
+    attached = _attached(content)
+    for name in _NAMES:
+        if name in attached:
+            return attached[name]
+    documents = {name: data for name, data in attached.items() if name.endswith(".xml")}
+    for data in documents.values():
+        try:
+            root = xml.payload(xml.parse(data))
+        except Refused:
+            continue
+        if ubl.reads(root) or cii.reads(root):
+            return data
+    if documents:
+        raise Refused("the XML attached to the PDF is no invoice", "pdf")
+    return None
+
+
+def _attached(content: bytes) -> dict[str, bytes]:
+    try:
+        reader = PdfReader(BytesIO(content))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise Refused("the PDF is encrypted", "pdf")
+        found: dict[str, bytes] = {}
+        for specification in _specifications(reader):
+            name = str(specification.get("/UF") or specification.get("/F") or "").strip().lower()
+            files = specification.get("/EF", {}).get_object()
+            data = files.get("/F") or files.get("/UF")
+            if data is not None:
+                found.setdefault(name, data.get_object().get_data())
+        return found
+    except Refused:
+        raise
+    except DependencyError:
+        raise Refused("the PDF is encrypted", "pdf") from None
+    except (PyPdfError, OSError) as error:
+        raise Refused(f"the PDF is damaged ({type(error).__name__})", "pdf") from None
+    # What a damaged file makes pypdf stumble over is not all of its own errors.
+    except (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise Refused(f"the PDF is damaged ({type(error).__name__})", "pdf") from None
+
+
+def _specifications(reader: PdfReader) -> Iterator[Any]:
+    """The file specifications of the catalog's name tree, then its associated files that the tree leaves out."""
+    catalog = reader.trailer["/Root"].get_object()
+    names = catalog.get("/Names", {}).get_object() if "/Names" in catalog else {}
+    waiting = [names["/EmbeddedFiles"].get_object()] if "/EmbeddedFiles" in names else []
+    visited = 0
+    while waiting:
+        node = waiting.pop(0)
+        visited += 1
+        if visited > 1000:
+            raise Refused("the PDF's list of attached files has no end", "pdf")
+        entries = node.get("/Names", [])
+        entries = entries.get_object() if hasattr(entries, "get_object") else entries
+        yield from (entry.get_object() for entry in entries[1::2])
+        children = node.get("/Kids", [])
+        children = children.get_object() if hasattr(children, "get_object") else children
+        waiting += [child.get_object() for child in children]
+    associated = catalog.get("/AF", [])
+    associated = associated.get_object() if hasattr(associated, "get_object") else associated
+    yield from (entry.get_object() for entry in associated)

@@ -1,0 +1,258 @@
+"""OASIS UBL 2 invoices and credit notes, by the mapping of EN 16931-3-2.
+
+What lies outside EN 16931 is read as UBL says: `SubInvoiceLine` (extension of XRechnung), totals without
+`TaxInclusiveAmount` (UBL 2.0), and OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ingest.invoices.contract import CREDIT_NOTE, CREDIT_TYPES, INVOICE, Document
+from ingest.invoices.readers.errors import Refused
+from ingest.invoices.readers.xml import (
+    Element,
+    amount,
+    attribute,
+    charged,
+    compact,
+    day,
+    discount_rate,
+    in_currency,
+    line_number,
+    number,
+    settle_kinds,
+    tax_rate,
+    text,
+    total,
+)
+
+_TYPES = {
+    "Invoice": INVOICE,
+    "CreditNote": CREDIT_NOTE,
+    "SelfBilledInvoice": "389",
+    "SelfBilledCreditNote": "261",
+    "FreightInvoice": "780",
+}
+_NAMESPACE = "urn:oasis:names:specification:ubl:schema:xsd:"
+_ADDRESS = (
+    "StreetName",
+    "BuildingNumber",
+    "AdditionalStreetName",
+    "AddressLine/Line",
+    "Postbox",
+    "CityName",
+    "PostalZone",
+    "CountrySubentity",
+)
+
+
+def reads(root: Element) -> bool:
+    """Whether it is an invoice of UBL 2; a root without a namespace is taken for one."""
+    return root.tag in _TYPES and root.get("xmlns") in ("", f"{_NAMESPACE}{root.tag}-2")
+
+
+def read(root: Element) -> Document:
+    """The document; required terms may be missing.
+
+    Raises:
+        Refused: its total is in another currency than the document.
+    """
+    totals = root.find("LegalMonetaryTotal")
+    currency = text(root, "DocumentCurrencyCode")
+    if currency is None and totals is not None:
+        currency = next((found.get("currencyID") for found in totals if found.get("currencyID")), None)
+    is_oioubl = (text(root, "CustomizationID") or "").upper().startswith("OIOUBL")
+
+    def sum_of(name: str) -> str | None:
+        found = [] if totals is None else totals.findall(name)
+        same = in_currency(found, currency)
+        if found and not same:
+            raise Refused(f"{name} is in another currency than the document")
+        return amount(text(same[0], ".")) if same else None
+
+    allowance_charges = [_allowance_charge(found) for found in root.findall("AllowanceCharge")]
+    tax_totals = in_currency(root.findall("TaxTotal"), currency)
+    tax_totals = [found for found in tax_totals if in_currency(found.findall("TaxAmount"), currency)]
+    # A total without its parts repeats one that has them.
+    tax_totals = [found for found in tax_totals if found.find("TaxSubtotal") is not None] or tax_totals[:1]
+    taxes = [_tax(found) for tax_total in tax_totals for found in tax_total.findall("TaxSubtotal")]
+    tax_currency = text(root, "TaxCurrencyCode")
+    other_taxes = [
+        found
+        for found in root.findall("TaxTotal/TaxAmount")
+        if tax_currency and found.get("currencyID") == tax_currency != currency
+    ]
+    paid, rounding, balance = (sum_of(f"{name}Amount") for name in ("Prepaid", "PayableRounding", "Payable"))
+    with_tax = sum_of("TaxInclusiveAmount")
+    if with_tax is None and balance is not None:
+        with_tax = total((balance, paid, _negative(rounding)))
+    seller, buyer = (root.find(f"Accounting{role}Party/Party") for role in ("Supplier", "Customer"))
+    delivery = root.find("Delivery")
+    preceding = [
+        {"invoice_number": text(found, "ID"), "invoice_date": day(text(found, "IssueDate"))}
+        for tag in ("InvoiceDocumentReference", "CreditNoteDocumentReference")
+        for found in root.findall(f"BillingReference/{tag}")
+    ]
+    lines = [line for tag in ("InvoiceLine", "CreditNoteLine") for line in _lines(root, tag, None)]
+    return compact(
+        {
+            "seller": {
+                **_identifiers(seller),
+                "address": _address(seller, "PostalAddress"),
+                "country_code": text(seller, "PostalAddress/Country/IdentificationCode"),
+            },
+            "customer": _identifiers(buyer),
+            "bill_to": {
+                "name": _name(buyer),
+                "address": _address(buyer, "PostalAddress"),
+                "country_code": text(buyer, "PostalAddress/Country/IdentificationCode"),
+            },
+            "ship_to": {
+                "name": text(delivery, "DeliveryParty/PartyName/Name"),
+                "address": _address(delivery, "DeliveryLocation/Address") or _address(delivery, "DeliveryAddress"),
+                "country_code": text(
+                    delivery,
+                    "DeliveryLocation/Address/Country/IdentificationCode",
+                    "DeliveryAddress/Country/IdentificationCode",
+                ),
+            },
+            "invoice_number": text(root, "ID"),
+            "document_type_code": _type(root),
+            "specification_id": text(root, "CustomizationID"),
+            "invoice_date": day(text(root, "IssueDate")),
+            "due_date": day(text(root, "DueDate", "PaymentMeans/PaymentDueDate", "PaymentTerms/PaymentDueDate")),
+            "delivery_date": day(text(delivery, "ActualDeliveryDate")),
+            "period_start": day(text(root, "InvoicePeriod/StartDate")),
+            "period_end": day(text(root, "InvoicePeriod/EndDate")),
+            "currency_code": currency,
+            "tax_currency_code": tax_currency,
+            "buyer_reference": text(root, "BuyerReference"),
+            "contract_number": text(root, "ContractDocumentReference/ID"),
+            "purchase_order_number": text(root, "OrderReference/ID"),
+            "sales_order_number": text(root, "OrderReference/SalesOrderID"),
+            "preceding_invoice_number": preceding[0]["invoice_number"] if preceding else None,
+            "preceding_invoices": preceding,
+            "payment_means_code": text(root, "PaymentMeans/PaymentMeansCode"),
+            "payment_method": attribute(root, "PaymentMeans/PaymentMeansCode", "name"),
+            "payment_terms": " ".join(filter(None, (text(found, ".") for found in root.findall("PaymentTerms/Note")))),
+            "notes": [{"text": text(found, ".")} for found in root.findall("Note")],
+            "lines": settle_kinds(compact(lines)),
+            "subtotal_amount": sum_of("LineExtensionAmount"),
+            "discount_rate": discount_rate(allowance_charges),
+            "discount_amount": sum_of("AllowanceTotalAmount") or charged(allowance_charges, False),
+            "charge_amount": sum_of("ChargeTotalAmount") or charged(allowance_charges, True),
+            "allowance_charges": allowance_charges,
+            "total_ex_tax_amount": None if is_oioubl else sum_of("TaxExclusiveAmount"),
+            "tax_rate": tax_rate(taxes),
+            "tax_amount": total(
+                amount(text(found, "."))
+                for tax_total in tax_totals
+                for found in in_currency(tax_total.findall("TaxAmount"), currency)[:1]
+            ),
+            "tax_amount_in_tax_currency": amount(text(other_taxes[0], ".")) if other_taxes else None,
+            "taxes": taxes,
+            "total_amount": with_tax,
+            "amount_paid": paid,
+            "rounding_amount": rounding,
+            "balance_due_amount": balance,
+        }
+    )
+
+
+def _type(root: Element) -> str:
+    given = text(root, "InvoiceTypeCode", "CreditNoteTypeCode")
+    default = _TYPES[root.tag]
+    # The sign comes from the type, so that a credit note never carries the code of an invoice.
+    if given is None or (default in CREDIT_TYPES and given not in CREDIT_TYPES):
+        return default
+    return given
+
+
+def _negative(value: str | None) -> str | None:
+    return None if value is None else value.removeprefix("-") if value.startswith("-") else f"-{value}"
+
+
+def _name(party: Element | None) -> str | None:
+    return text(party, "PartyLegalEntity/RegistrationName", "PartyName/Name") or (
+        " ".join(filter(None, (text(party, "Person/FirstName"), text(party, "Person/FamilyName")))) or None
+    )
+
+
+def _identifiers(party: Element | None) -> Document:
+    # SEPA marks the creditor's bank identifier, which is none of the party's own.
+    ids = [] if party is None else [found for found in party.findall("PartyIdentification/ID") if text(found, ".")]
+    ids = [found for found in ids if found.get("schemeID") != "SEPA"]
+    return {
+        "id": text(ids[0], ".") if ids else None,
+        "id_scheme": ids[0].get("schemeID") if ids else None,
+        "name": _name(party),
+        "legal_id": text(party, "PartyLegalEntity/CompanyID"),
+        "vat_id": text(party, "PartyTaxScheme/CompanyID"),
+        "electronic_address": text(party, "EndpointID"),
+    }
+
+
+def _address(place: Element | None, path: str) -> str | None:
+    return ", ".join(filter(None, (text(place, f"{path}/{part}") for part in _ADDRESS))) or None
+
+
+def _lines(parent: Element, tag: str, parent_id: str | None) -> Iterator[Document]:
+    for found in parent.findall(tag):
+        line_id = text(found, "ID")
+        yield {**_line(found), "parent_line_id": parent_id}
+        yield from _lines(found, f"Sub{tag.removeprefix('Sub')}", line_id)
+
+
+def _line(line: Element) -> Document:
+    quantity = "InvoicedQuantity" if line.find("InvoicedQuantity") is not None else "CreditedQuantity"
+    category = line.find("Item/ClassifiedTaxCategory")
+    if category is None:
+        category = line.find("TaxTotal/TaxSubtotal/TaxCategory")
+    return {
+        **line_number(text(line, "ID")),
+        "item_id": text(line, "Item/SellersItemIdentification/ID"),
+        "buyer_item_id": text(line, "Item/BuyersItemIdentification/ID"),
+        "standard_item_id": text(line, "Item/StandardItemIdentification/ID"),
+        "standard_item_id_scheme": attribute(line, "Item/StandardItemIdentification/ID", "schemeID"),
+        "item_name": text(line, "Item/Name", "Item/Description"),
+        "item_description": text(line, "Item/Description"),
+        "quantity": number(text(line, quantity)),
+        "unit_of_measure": attribute(line, quantity, "unitCode"),
+        "unit_price": number(text(line, "Price/PriceAmount")),
+        "gross_price": number(text(line, "Price/AllowanceCharge/BaseAmount")),
+        "price_base_quantity": number(text(line, "Price/BaseQuantity")),
+        "price_base_unit": attribute(line, "Price/BaseQuantity", "unitCode"),
+        "line_net_amount": amount(text(line, "LineExtensionAmount")),
+        "tax_category_code": text(category, "ID"),
+        "tax_rate": number(text(category, "Percent")),
+        "period_start": day(text(line, "InvoicePeriod/StartDate")),
+        "period_end": day(text(line, "InvoicePeriod/EndDate")),
+        "order_line_number": text(line, "OrderLineReference/LineID"),
+        "note": text(line, "Note"),
+        "allowance_charges": [_allowance_charge(found) for found in line.findall("AllowanceCharge")],
+    }
+
+
+def _allowance_charge(found: Element) -> Document:
+    return {
+        "is_charge": "true" if text(found, "ChargeIndicator") in ("true", "1") else "false",
+        "amount": amount(text(found, "Amount")),
+        "base_amount": amount(text(found, "BaseAmount")),
+        "rate": number(text(found, "MultiplierFactorNumeric")),
+        "reason_code": text(found, "AllowanceChargeReasonCode"),
+        "reason": text(found, "AllowanceChargeReason"),
+        "tax_category_code": text(found, "TaxCategory/ID"),
+        "tax_rate": number(text(found, "TaxCategory/Percent")),
+    }
+
+
+def _tax(found: Element) -> Document:
+    return {
+        "tax_category_code": text(found, "TaxCategory/ID"),
+        "tax_rate": number(text(found, "TaxCategory/Percent", "Percent")),
+        "taxable_amount": amount(text(found, "TaxableAmount")),
+        "tax_amount": amount(text(found, "TaxAmount")),
+        "exemption_reason_code": text(found, "TaxCategory/TaxExemptionReasonCode"),
+        "exemption_reason": text(found, "TaxCategory/TaxExemptionReason"),
+    }

@@ -1,0 +1,214 @@
+"""XML of invoices: parsed without entities and network, and read by local names, whatever prefixes they have."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from lxml import etree
+
+from ingest.invoices.contract import Document
+from ingest.invoices.readers.errors import Refused
+
+Element = etree._Element
+
+MARKS_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
+"""Bytes before a document: two byte order marks occur where a file was joined from parts."""
+
+_XML_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
+_CENT = Decimal("0.01")
+
+
+def parse(content: bytes) -> Element:
+    """The root of a document whose tags are local names; its namespace is kept as the attribute `xmlns`.
+
+    An encoding that is declared wrongly is corrected to UTF-8 or Windows-1252, and bytes without markup after the end
+    of the document are ignored.
+
+    Raises:
+        Refused: it is not well-formed, or has a document type declaration, so that entities never expand.
+    """
+    root = _tree(content)
+    if root.getroottree().docinfo.internalDTD is not None or root.getroottree().docinfo.doctype:
+        raise Refused("the XML has a document type declaration, which may hold entities", "xml")
+    namespace = etree.QName(root).namespace
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = etree.QName(element).localname
+    root.set("xmlns", namespace or "")
+    return root
+
+
+def _tree(content: bytes) -> Element:
+    content = content.lstrip(MARKS_AND_SPACE)
+    failure: etree.XMLSyntaxError | None = None
+    for encoding in (None, "utf-8", "windows-1252"):
+        for candidate in (content, _without_trailing_bytes(content)):
+            # A parser keeps errors, so that each attempt has one of its own.
+            parser = etree.XMLParser(
+                encoding=encoding,
+                resolve_entities=False,
+                no_network=True,
+                load_dtd=False,
+                dtd_validation=False,
+                huge_tree=False,
+                remove_comments=True,
+                remove_pis=True,
+            )
+            try:
+                return etree.fromstring(candidate, parser)
+            except etree.XMLSyntaxError as error:
+                failure = failure or error
+            except ValueError:
+                continue
+    line = failure.lineno if failure is not None else 0
+    kind = etree.ErrorTypes._getName(failure.code, "") if failure is not None else ""
+    raise Refused(f"the XML is not well-formed: {kind or 'syntax error'} in line {line}", "xml")
+
+
+def _without_trailing_bytes(content: bytes) -> bytes:
+    last = content.rfind(b">") + 1
+    if last and b"\0" not in content[:4]:
+        return content[:last]
+    return content
+
+
+def payload(root: Element) -> Element:
+    """The business document inside a Standard Business Document's envelope; any other root as it is."""
+    if root.tag != "StandardBusinessDocument":
+        return root
+    inner = [child for child in root if isinstance(child.tag, str) and child.tag != "StandardBusinessDocumentHeader"]
+    if len(inner) != 1:
+        raise Refused(f"the envelope holds {len(inner)} documents; one is expected", "xml")
+    inner[0].set("xmlns", "")
+    return inner[0]
+
+
+def name(root: Element) -> str:
+    """Its tag, short enough for a message."""
+    return root.tag[:60]
+
+
+def text(element: Element | None, *paths: str) -> str | None:
+    """The text at the first of these paths that has one, in one line; None if none has."""
+    if element is None:
+        return None
+    for path in paths:
+        for found in element.iterfind(path):
+            content = " ".join("".join(found.itertext()).split())
+            if content:
+                return content
+    return None
+
+
+def attribute(element: Element | None, path: str, key: str) -> str | None:
+    found = element.find(path) if element is not None else None
+    return (found.get(key) or "").strip() or None if found is not None else None
+
+
+def number(written: str | None) -> str | None:
+    """A number as JSON's readers write it, `0.5` for `.5`; what is no number is left for the contract to refuse."""
+    if written is None or not _XML_NUMBER.fullmatch(written):
+        return written
+    return f"{Decimal(written):f}"
+
+
+def amount(written: str | None) -> str | None:
+    """Money with two decimals; more of them only where they are not zero."""
+    plain = number(written)
+    if plain is None or not _XML_NUMBER.fullmatch(plain):
+        return plain
+    exact = Decimal(plain)
+    # What quantize cannot do without rounding stays as it is.
+    if exact.adjusted() > 20 or exact != round(exact, 2):
+        return plain
+    return f"{exact.quantize(_CENT):f}"
+
+
+def total(amounts: Iterable[str | None]) -> str | None:
+    """The sum of amounts; None if there is none or one is no number."""
+    given = [value for value in amounts if value is not None]
+    if not given or any(not _XML_NUMBER.fullmatch(value) for value in given):
+        return None
+    return amount(f"{sum(map(Decimal, given)):f}")
+
+
+def in_currency(elements: Iterable[Element], currency: str | None) -> list[Element]:
+    """Those of the amounts that are in `currency` or do not say in which."""
+    return [found for found in elements if (found.get("currencyID") or currency) == currency]
+
+
+def day(written: str | None) -> str | None:
+    """`YYYY-MM-DD` of an `xs:date`, `xs:dateTime` or a UN/CEFACT date (formats 102, 203, 204); else as written."""
+    if written is None:
+        return None
+    if match := re.match(r"(\d{4})-?(\d{2})-?(\d{2})(?!\d)|(\d{4})(\d{2})(\d{2})(?:\d{4}|\d{6})\Z", written, re.ASCII):
+        return "-".join(part for part in match.groups() if part)
+    return written
+
+
+def line_number(written: str | None) -> dict[str, Any]:
+    """`line_number` if it is a whole number, else `line_id`."""
+    if written is None:
+        return {}
+    return {"line_number" if re.fullmatch(r"\d{1,9}", written, re.ASCII) else "line_id": written}
+
+
+def compact(value: Any) -> Any:
+    """Without what is None or empty, at any depth."""
+    if isinstance(value, dict):
+        pairs = ((key, compact(content)) for key, content in value.items())
+        return {key: content for key, content in pairs if content not in (None, "", [], {})}
+    if isinstance(value, list):
+        return [content for content in map(compact, value) if content not in (None, "", [], {})]
+    return value
+
+
+def settle_kinds(lines: list[Document]) -> list[Document]:
+    """The lines, each with its kind, so that what details add up to counts once.
+
+    A line that names no amount, quantity or price is information. Where the document says nothing of kinds, a line over
+    others is a heading (`group`) if they add up to its amount; if they do not, its own amount is the one that counts,
+    and they are information.
+    """
+    for line in lines:
+        if not any(field in line for field in ("line_net_amount", "quantity", "unit_price")):
+            line.setdefault("line_kind", "information")
+    if any(line.get("line_kind") in ("group", "detail") for line in lines):
+        return lines
+    below = defaultdict(list)
+    for line in lines:
+        if parent := line.get("parent_line_id"):
+            below[parent].append(line)
+    waiting = [(line, True) for line in lines if "parent_line_id" not in line]
+    while waiting:
+        line, counts = waiting.pop()
+        parts = below.pop(line.get("line_id") or line.get("line_number"), [])
+        if not counts:
+            line["line_kind"] = "information"
+        elif parts and line.get("line_kind") != "information":
+            counts = total(part.get("line_net_amount", "x") for part in parts) == line.get("line_net_amount")
+            if counts:
+                line["line_kind"] = "group"
+        waiting += [(part, counts) for part in parts]
+    return lines
+
+
+def discount_rate(allowance_charges: list[Document]) -> str | None:
+    """The rate of the document's only allowance."""
+    rates = [entry.get("rate") for entry in allowance_charges if entry.get("is_charge") == "false"]
+    return rates[0] if len(rates) == 1 else None
+
+
+def tax_rate(taxes: list[Document]) -> str | None:
+    """The rate of the document's only tax."""
+    return taxes[0].get("tax_rate") if len(taxes) == 1 else None
+
+
+def charged(allowance_charges: list[Document], is_charge: bool) -> str | None:
+    """The sum of the allowances, or of the charges."""
+    wanted = str(is_charge).lower()
+    return total(entry.get("amount") for entry in allowance_charges if entry.get("is_charge") == wanted)
