@@ -30,6 +30,11 @@ class Storage:
 
     def read_json(self, *parts: str) -> Any | None:
         """The content of a file, or None where there is none."""
+        text = self.read_text(*parts)
+        return None if text is None else json.loads(text)
+
+    def read_text(self, *parts: str) -> str | None:
+        """The content of a file, or None where there is none."""
         files, path = self._open(*parts)
         try:
             stream = files.open(path)
@@ -38,17 +43,21 @@ class Storage:
                 return None
             raise
         try:
-            return json.loads(bytes(stream.readAllBytes()).decode())
+            return bytes(stream.readAllBytes()).decode()
         finally:
             stream.close()
 
     def write_json(self, content: Any, *parts: str) -> None:
+        """Replaces a file as `write_text` does."""
+        self.write_text(json.dumps(content, sort_keys=True), *parts)
+
+    def write_text(self, content: str, *parts: str) -> None:
         """Replaces a file as a whole: written aside, then renamed, so that a kill leaves the old or the new one."""
         files, path = self._open(*parts)
         aside = path.suffix(".new")
         stream = files.create(aside, True)
         try:
-            stream.write(bytearray(json.dumps(content, sort_keys=True).encode()))
+            stream.write(bytearray(content.encode()))
         finally:
             stream.close()
         # A POSIX rename replaces; on an object store delete-then-rename is the nearest there is.
@@ -66,3 +75,27 @@ class Storage:
         if not files.exists(path):
             return []
         return [status.getPath().getName() for status in files.listStatus(path)]
+
+
+class Overlay(Storage):
+    """Reads what is there and keeps in memory what would be written."""
+
+    def __init__(self, spark: SparkSession, root: str):
+        super().__init__(spark, root)
+        self._written: dict[tuple[str, ...], str] = {}
+
+    def exists(self, *parts: str) -> bool:
+        return parts in self._written or super().exists(*parts)
+
+    def read_text(self, *parts: str) -> str | None:
+        return self._written[parts] if parts in self._written else super().read_text(*parts)
+
+    def write_text(self, content: str, *parts: str) -> None:
+        self._written[parts] = content
+
+    def delete(self, *parts: str) -> None:
+        raise NotImplementedError("a dry run deletes nothing")
+
+    def names(self, *parts: str) -> list[str]:
+        here = {key[-1] for key in self._written if key[:-1] == parts}
+        return sorted(here.union(super().names(*parts)))
