@@ -1,16 +1,20 @@
-"""`land-invoices`: puts invoice documents into the landing zone, one JSON document a line."""
+"""`land-invoices`: reads invoices of any kind and puts them into the landing zone, one JSON document a line."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
+import logging
 import sys
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -18,8 +22,12 @@ from pyspark.sql import SparkSession
 
 from ingest import cli
 from ingest.errors import IngestError, explained
-from ingest.invoices import contract, generator
+from ingest.invoices import contract, generator, readers
 from ingest.invoices.contract import Document
+
+log = logging.getLogger("ingest")
+
+_SECONDS_BETWEEN_REPORTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,17 +55,131 @@ def land(spark: SparkSession, documents: Iterable[Document], landing_url: str, *
     Raises:
         IngestError: there is no document, or the landing zone cannot be written.
     """
-    lines = [json.dumps(document, ensure_ascii=False, separators=(",", ":")) for document in documents]
-    if not lines:
+    documents = list(documents)
+    if not documents:
         raise IngestError("there is no document to land; give a larger number or a file")
-    content = "".join(f"{line}\n" for line in lines).encode()
-    folder = f"{landing_url.rstrip('/')}/invoices/ingest_date={day}"
-    file = f"{folder}/{name}-{hashlib.sha256(content).hexdigest()[:16]}.json"
-    try:
+    file, content = _file(documents, landing_url, "invoices", name=name, day=day)
+    with _explained(landing_url):
         _write_once(spark, content, file)
+    return Landed(file, len(documents))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the files of a folder: `found` is `read` and `refused` together.
+
+    Attributes:
+        repeated: files with the content of another one of the folder, or of one that landed before.
+        documents: that this run landed.
+    """
+
+    found: int
+    read: int
+    refused: int
+    repeated: int
+    documents: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found} files found: {self.read} read, {self.refused} refused; {self.repeated} of them repeated; "
+            f"{self.documents} documents landed"
+        )
+
+
+def land_folder(spark: SparkSession, folder: str, landing_url: str, *, day: date) -> Summary:
+    """Reads every file of a folder and what is below it, and lands what it says.
+
+    The documents of a file land as `invoices/ingest_date=DAY/document-HASH.json`. A file that cannot be read lands
+    nothing there but `invoices_refused/ingest_date=DAY/refused-HASH.json`: its path in the folder, the SHA-256 of its
+    bytes, which reader gave up and why. The hash is of what is landed, and nothing lands twice, on whichever day. Files
+    whose names begin with a dot or an underscore are passed over.
+
+    Args:
+        spark: as for `land`; its file systems reach both folders.
+        folder: on disk or in an object store.
+
+    Raises:
+        IngestError: the folder does not exist or the landing zone cannot be written.
+    """
+    with _explained(folder):
+        paths = sorted(_files(spark, folder))
+    with _explained(landing_url):
+        landed = {
+            kind: _landed_names(spark, f"{landing_url.rstrip('/')}/{kind}") for kind in ("invoices", "invoices_refused")
+        }
+    seen: set[str] = set()
+    refused = repeated = documents = 0
+    reported = time.monotonic()
+    for position, (name, path) in enumerate(paths, start=1):
+        with _explained(folder):
+            content = _bytes(spark, path)
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            kind, prefix, found = "invoices", "document", readers.read(content, source_file=name)
+        except readers.Refused as refusal:
+            refused += 1
+            reason = {"file": name, "sha256": digest, "reader": refusal.reader, "reason": refusal.reason}
+            kind, prefix, found = "invoices_refused", "refused", [reason]
+        file, line = _file(found, landing_url, kind, name=prefix, day=day)
+        if digest in seen or file.rsplit("/", 1)[1] in landed[kind]:
+            repeated += 1
+        else:
+            with _explained(landing_url):
+                _write_once(spark, line, file)
+            documents += len(found) if kind == "invoices" else 0
+        seen.add(digest)
+        if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            log.info("%d of %d files read, %d of them refused", position, len(paths), refused)
+    summary = Summary(len(paths), len(paths) - refused, refused, repeated, documents)
+    log.info("%s", summary)
+    return summary
+
+
+def _file(rows: Iterable[dict[str, Any]], landing_url: str, kind: str, *, name: str, day: date) -> tuple[str, bytes]:
+    """The path and the content of a file of the landing zone."""
+    lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+    content = "".join(f"{line}\n" for line in lines).encode()
+    folder = f"{landing_url.rstrip('/')}/{kind}/ingest_date={day}"
+    return f"{folder}/{name}-{hashlib.sha256(content).hexdigest()[:16]}.json", content
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
     except (Py4JJavaError, PySparkException) as error:
-        raise explained(error, landing=landing_url) from None
-    return Landed(file, len(lines))
+        if "FileNotFoundException" in str(error):
+            raise IngestError(f"there is no folder {url}; correct the path") from None
+        raise explained(error, landing=url) from None
+
+
+def _files(spark: SparkSession, folder: str) -> Iterator[tuple[str, Any]]:
+    """(path within the folder, Hadoop's path) of each file."""
+    root = spark._jvm.org.apache.hadoop.fs.Path(folder)
+    files = root.getFileSystem(spark._jsc.hadoopConfiguration())
+    base = files.getFileStatus(root).getPath().toString().rstrip("/")
+    entries = files.listFiles(root, True)
+    while entries.hasNext():
+        path = entries.next().getPath()
+        name = path.toString().removeprefix(base).lstrip("/") or path.getName()
+        if not any(part.startswith((".", "_")) for part in name.split("/")):
+            yield name, path
+
+
+def _bytes(spark: SparkSession, path: Any) -> bytes:
+    stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+    try:
+        # One byte more than is read tells that the file is too large.
+        return bytes(stream.readNBytes(readers.MAX_BYTES + 1))
+    finally:
+        stream.close()
+
+
+def _landed_names(spark: SparkSession, folder: str) -> set[str]:
+    pattern = spark._jvm.org.apache.hadoop.fs.Path(f"{folder}/ingest_date=*/*.json")
+    found = pattern.getFileSystem(spark._jsc.hadoopConfiguration()).globStatus(pattern)
+    return {status.getPath().getName() for status in found or ()}
 
 
 def _write_once(spark: SparkSession, content: bytes, file: str) -> None:
@@ -96,7 +218,7 @@ def read(file: Path) -> Document:
     return document
 
 
-def run(argv: Sequence[str], spark: SparkSession | None = None) -> list[Landed]:
+def run(argv: Sequence[str], spark: SparkSession | None = None) -> list[Landed | Summary]:
     """Lands what the options say.
 
     Args:
@@ -116,7 +238,7 @@ def main() -> None:
     cli.command(lambda: "\n".join(map(str, _run(options))), run_id=uuid.uuid4().hex, show_traceback=options.traceback)
 
 
-def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> list[Landed]:
+def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> list[Landed | Summary]:
     batches = [(file.stem, [read(file)]) for file in options.fixture]
     if options.generate:
         try:
@@ -125,15 +247,26 @@ def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> list
             raise IngestError(str(error)) from None
         batches.append((f"generated-{options.seed}", documents))
     spark = spark or SparkSession.builder.getOrCreate()
-    return [land(spark, documents, options.landing_url, name=name, day=options.as_of) for name, documents in batches]
+    results: list[Landed | Summary] = [
+        land(spark, documents, options.landing_url, name=name, day=options.as_of) for name, documents in batches
+    ]
+    if options.folder:
+        results.append(land_folder(spark, options.folder, options.landing_url, day=options.as_of))
+    return results
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="land-invoices",
-        description="Lands invoice documents as JSON lines; the same documents on the same day land once.",
+        description="Lands invoice documents as JSON lines; what has landed does not land again.",
     )
     parser.add_argument("--landing-url", required=True, help="folder that files land in, such as s3://bucket/prefix")
+    parser.add_argument(
+        "--from",
+        dest="folder",
+        metavar="FOLDER",
+        help="folder on disk or in S3 with invoices of any kind: UBL and CII in XML, PDF, JSON",
+    )
     parser.add_argument(
         "--fixture",
         type=Path,
@@ -153,6 +286,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     options = parser.parse_args(argv)
-    if not (options.fixture or options.generate):
-        parser.error("nothing to land: give --fixture FILE or --generate N")
+    if not (options.folder or options.fixture or options.generate):
+        parser.error("nothing to land: give --from FOLDER, --fixture FILE or --generate N")
     return options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from datetime import date
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from ingest.errors import IngestError
 from ingest.invoices import contract, generator, land
+from tests.ingest import invoice_files as files
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "invoices" / "hk-00001.json"
 AS_OF = date(2024, 3, 31)
@@ -166,6 +168,58 @@ class TestLanding:
             land.run(["--landing-url", str(tmp_path), "--fixture", str(file)], spark)
         assert str(file) in str(error.value) and "\n" not in str(error.value)
 
+    def test_a_folder_of_any_kind_of_files(self, spark, endpoints, tmp_path, caplog):
+        document = json.loads(FIXTURE.read_text())
+        folder = tmp_path / "in box"
+        (folder / "below").mkdir(parents=True)
+        contents = {
+            "a.bin": files.ubl(document),
+            "b.xml": files.hybrid(files.cii(document | {"invoice_number": "B"})),
+            "below/c": files.printed(document | {"invoice_number": "C"}),
+            "d.txt": json.dumps(document | {"invoice_number": "D"}).encode(),
+            "e.xml": files.ubl(document),
+            "f.pdf": b"%PDF-1.4 broken",
+            "g.xml": files.ubl(document)[:-30],
+            "h.xml": b"<Order/>",
+            ".hidden": b"",
+            "_started": b"",
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        landing = f"s3://landing/{tmp_path.name}"
+        arguments = f"--landing-url {landing} --as-of 2024-04-01 --from".split()
+        with caplog.at_level("INFO", logger="ingest"):
+            (summary,) = land.run([*arguments, str(folder)], spark)
+        assert summary == land.Summary(found=8, read=5, refused=3, repeated=1, documents=4)
+        assert "8 files found: 5 read, 3 refused; 1 of them repeated" in caplog.text
+        assert "Wong" not in caplog.text and "a.bin" not in caplog.text
+
+        landed = spark.read.json(f"{landing}/invoices/ingest_date=2024-04-01/").collect()
+        assert {row.invoice_number: row.source_file for row in landed} == {
+            "HK-00001": "a.bin",
+            "B": "b.xml",
+            "C": "below/c",
+            "D": "invoice.pdf",
+        }
+        assert {row.total_amount for row in landed} == {"5036.85"}
+        refused = spark.read.json(f"{landing}/invoices_refused/ingest_date=2024-04-01/").collect()
+        assert {(row.file, row.reader) for row in refused} == {("f.pdf", "pdf"), ("g.xml", "xml"), ("h.xml", "xml")}
+        assert {row.sha256 for row in refused} == {
+            hashlib.sha256(contents[name]).hexdigest() for name in ("f.pdf", "g.xml", "h.xml")
+        }
+
+        # Again on a later day, from the object store, with one file more.
+        (folder / "i.xml").write_bytes(files.cii(document | {"invoice_number": "I"}))
+        spark._jvm.org.apache.hadoop.fs.FileUtil.copy(
+            *copied(spark, str(folder), f"{landing}/inbox"), False, spark._jsc.hadoopConfiguration()
+        )
+        (again,) = land.run([*arguments[:-2], "2024-04-02", "--from", f"{landing}/inbox"], spark)
+        assert again == land.Summary(found=9, read=6, refused=3, repeated=8, documents=1)
+
+    def test_a_missing_folder_is_one_line(self, spark, tmp_path):
+        with pytest.raises(IngestError, match=f"there is no folder {tmp_path}/nowhere; correct the path"):
+            land.run(["--landing-url", str(tmp_path), "--from", f"{tmp_path}/nowhere"], spark)
+
     def test_an_unknown_landing_zone_is_one_line(self, spark):
         with pytest.raises(IngestError, match="cannot write to nowhere://bucket; use a URL that it knows"):
             land.run(["--landing-url", "nowhere://bucket", "--generate", "1", "--as-of", "2024-03-31"], spark)
@@ -174,4 +228,10 @@ class TestLanding:
         with pytest.raises(SystemExit) as exit_:
             land.run(["--landing-url", "/nowhere"])
         assert exit_.value.code == 2
-        assert "give --fixture FILE or --generate N" in capsys.readouterr().err
+        assert "give --from FOLDER, --fixture FILE or --generate N" in capsys.readouterr().err
+
+
+def copied(spark, source: str, target: str) -> list:
+    """File systems and paths, in the order of Hadoop's `FileUtil.copy`."""
+    paths = [spark._jvm.org.apache.hadoop.fs.Path(url) for url in (source, target)]
+    return [part for path in paths for part in (path.getFileSystem(spark._jsc.hadoopConfiguration()), path)]

@@ -96,7 +96,7 @@ def read(root: Element) -> Document:
     ]
     profile = text(root, "ExchangedDocumentContext/GuidelineSpecifiedDocumentContextParameter/ID")
     lines = [_line(found) for found in trade.findall("IncludedSupplyChainTradeLineItem")]
-    has_no_lines = not lines and (profile or "").lower().endswith(_PROFILES_WITHOUT_LINES)
+    has_no_lines = not lines and (profile or "").lower().replace("-", "").endswith(_PROFILES_WITHOUT_LINES)
     terms = [] if settlement is None else settlement.findall("SpecifiedTradePaymentTerms")
     return compact(
         {
