@@ -7,12 +7,16 @@ import re
 import sys
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines.notebooks import SUFFIXES
 from lakeflow_local.pipelines.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _CATALOG = "spark_catalog"
 
@@ -41,8 +45,28 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     run = verbs.add_parser("run", parents=[which], help="update a pipeline")
     run.add_argument("--full-refresh-all", action="store_true", help="forget all rows and checkpoints, read all again")
-    run.add_argument("--full-refresh", default="", metavar="TABLE,…", help="the same for some tables")
+    run.add_argument("--full-refresh", type=_names, default=(), metavar="TABLE,…", help="the same for these, alone")
+    run.add_argument("--refresh", type=_names, default=(), metavar="TABLE,…", help="update these tables alone")
+    run.add_argument(
+        "--reset-checkpoint",
+        type=_names,
+        default=(),
+        metavar="FLOW,…",
+        help="forget the checkpoints of these tables or flows and keep the rows",
+    )
     run.set_defaults(run=_run)
+
+    dry_run = verbs.add_parser(
+        "dry-run",
+        parents=[which],
+        help="find what an update would fail on, and write nothing",
+        description="Analyses every query with Spark. Prints one line a fault and ends with 1 where there is one.",
+    )
+    dry_run.set_defaults(run=_dry_run)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def folder_spec(folder: Path, home: Home, *, schema: str | None = None, configuration: dict[str, str]) -> PipelineSpec:
@@ -124,15 +148,35 @@ def _graph(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import update
-    from lakeflow_local.platform import servers, session
 
     spec = _spec(args)
-    home = homes.find()
-    selected = [name.strip() for name in args.full_refresh.split(",") if name.strip()]
-    endpoints = servers.up(home, mysql=False, s3=False, buckets=())
-    spark = session.start(home, endpoints, app_name=spec.name)
-    result = update.run(spark, spec, full_refresh=args.full_refresh_all or selected)
+    result = update.run(
+        _session(spec),
+        spec,
+        refresh=args.refresh,
+        full_refresh=args.full_refresh_all or args.full_refresh,
+        reset_checkpoint=args.reset_checkpoint,
+    )
     print(f"update {result.update_id} {'completed' if result.succeeded else 'failed'} in {result.seconds:.1f} s")
     if not result.succeeded:
         print(f"error: {result.error}", file=sys.stderr)
     return 0 if result.succeeded else 1
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    from lakeflow_local.pipelines.dry_run import dry_run
+
+    spec = _spec(args)
+    problems = dry_run(_session(spec), spec)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    print(f"{spec.name}: {len(problems) or 'no'} fault{'s' if len(problems) != 1 else ''} found")
+    return 1 if problems else 0
+
+
+def _session(spec: PipelineSpec) -> SparkSession:
+    from lakeflow_local.platform import servers, session
+
+    home = homes.find()
+    endpoints = servers.up(home, mysql=False, s3=False, buckets=())
+    return session.start(home, endpoints, app_name=spec.name)

@@ -217,6 +217,16 @@ class EventLog:
             **more,
         )
 
+    def readable(self) -> str:
+        """The name of the log's table in SQL; the table is there afterwards."""
+        if not self._spark.catalog.tableExists(self._table):
+            self._spark.sql(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._table.rsplit('.', 1)[0])}")
+            self._spark.sql(
+                f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA"
+                f" TBLPROPERTIES ('{PIPELINE_ID}' = '{self._pipeline_id}')"
+            )
+        return quoted(self._table)
+
     def close(self) -> None:
         """Puts the events into the table, with those of updates that were killed before they could."""
         files = [self._folder / name for name in sorted(os.listdir(self._folder))] if self._folder else []
@@ -225,11 +235,7 @@ class EventLog:
             self._file.close()
         rows = [tuple(_value(event, column) for column in _COLUMNS) for event in events]
         frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
-        if not self._spark.catalog.tableExists(self._table):
-            self._spark.sql(
-                f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA"
-                f" TBLPROPERTIES ('{PIPELINE_ID}' = '{self._pipeline_id}')"
-            )
+        self.readable()
         # Logs of earlier versions lack some of the columns.
         writer = frame.write.format("delta").mode("append").option("mergeSchema", "true")
         writer.saveAsTable(quoted(self._table))

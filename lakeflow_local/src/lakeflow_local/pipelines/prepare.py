@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.names import Namespace
+from lakeflow_local.pipelines.names import Namespace, quoted
 from lakeflow_local.pipelines.registry import Registry
 from lakeflow_local.pipelines.sources import Imports, Loader
 from lakeflow_local.pipelines.spec import PipelineSpec
@@ -91,8 +91,12 @@ def settings(spark: SparkSession, values: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def session(spark: SparkSession, spec: PipelineSpec, ensure_schema: Callable[[], None]) -> Iterator[None]:
-    """The session as the sources expect it: the pipeline's configuration, its schema in force."""
+def session(spark: SparkSession, spec: PipelineSpec, *, may_create: bool) -> Iterator[None]:
+    """The session as the sources expect it: the pipeline's configuration, its schema in force.
+
+    Args:
+        may_create: the schema is created where it is not there; else it is left out then.
+    """
     catalog, schema = spark.catalog.currentCatalog(), spark.catalog.currentDatabase()
     values = {
         # Properties that only Databricks knows are kept as they are.
@@ -101,12 +105,16 @@ def session(spark: SparkSession, spec: PipelineSpec, ensure_schema: Callable[[],
         **spec.configuration,
     }
     with settings(spark, values):
-        ensure_schema()
-        use(spark, spec.catalog, spec.schema)
+        use(spark, spec.catalog, spec.schema, may_create=may_create)
         with then(lambda: use(spark, catalog, schema)):
             yield
 
 
-def use(spark: SparkSession, catalog: str, schema: str) -> None:
+def use(spark: SparkSession, catalog: str, schema: str, *, may_create: bool = False) -> None:
+    """Puts a schema in force for names that have none; one that is not there is created, or else passed over."""
     spark.catalog.setCurrentCatalog(catalog)
+    if not spark.catalog.databaseExists(schema):
+        if not may_create:
+            return
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {quoted(f'{catalog}.{schema}')}")
     spark.catalog.setCurrentDatabase(schema)

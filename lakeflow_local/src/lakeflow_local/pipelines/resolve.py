@@ -23,6 +23,7 @@ from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.expectations import Metrics, check
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
 from lakeflow_local.pipelines.names import Namespace, quoted, without_live
+from lakeflow_local.pipelines.prepare import use
 from lakeflow_local.pipelines.sources import describe, line_in
 from lakeflow_local.pipelines.spec import PipelineSpec
 
@@ -126,14 +127,14 @@ class Resolver:
         *,
         auto_loader: AutoLoader,
         set_up: Callable[[Node], None],
-        event_log: str,
+        event_log: Callable[[bool], str],
         null_is_violation: bool = False,
         stand_in: Callable[[Node, bool], DataFrame] | None = None,
         problems: list[LakeflowError] | None = None,
     ):
         """Args:
         set_up: makes a dataset readable, once its flows are resolved.
-        event_log: full name of the event log's table.
+        event_log: makes the event log readable, as a stream or not, and gives its name in SQL.
         stand_in: what is read in place of a dataset's table, which need not be there; told whether as a stream.
         problems: gathers what is wrong; where it is None, the first fault is raised.
         """
@@ -154,12 +155,14 @@ class Resolver:
         self._add(datasets, flows)
 
     def _add(self, datasets: Sequence[Dataset], flows: Sequence[Flow]) -> None:
+        twice: set[str] = set()
         for dataset in datasets:
             local = dataset.kind is Kind.TEMPORARY_VIEW or dataset.sink is not None
             full = dataset.name.lower().strip("`") if local else self.names.full(dataset.name)
             if (other := self.nodes.get(full)) is not None:
                 first = other.dataset.place
-                with self._noting(other):
+                twice.add(full)
+                with self._noting():
                     raise _at(
                         dataset, f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one"
                     )
@@ -168,9 +171,10 @@ class Resolver:
             self.nodes[full] = Node(dataset, full, table, [], dataset.kind)
         for flow in flows:
             node = self.find(flow.target)
-            with self._noting(node):
+            if node is not None and node.full in twice and node.flows:
+                continue
+            with self._noting():
                 self._check_target(flow, node)
-            if node is not None:
                 node.flows.append(flow)
         for node in self.nodes.values():
             with self._noting(node):
@@ -214,7 +218,7 @@ class Resolver:
         return [names[n] for n in difflib.get_close_matches(sql.normalise(name)[-1], names, n=3)]
 
     @contextmanager
-    def _noting(self, node: Node | None) -> Iterator[None]:
+    def _noting(self, node: Node | None = None) -> Iterator[None]:
         """Where problems are gathered, a fault marks the dataset as broken and what follows the block goes on."""
         try:
             yield
@@ -300,11 +304,8 @@ class Resolver:
             # A flow that reads this dataset may be waiting for it; what set-up reads is not what that flow reads.
             token = _reading.set(None)
             try:
-                with self._noting(node):
+                with self._noting(node), _placed(node):
                     self._set_up(node)
-            except (PySparkException, Py4JJavaError) as error:
-                with self._noting(node):
-                    raise _at(node.dataset, f"{node.dataset.name}: {describe(error)}") from error
             finally:
                 _reading.reset(token)
             self._refuse_broken(node)
@@ -377,15 +378,12 @@ class Resolver:
         if flow.catalog is None and flow.schema is None:
             yield
             return
-        self._use(flow.catalog or self._spec.catalog, flow.schema or self._spec.schema)
+        may_create = self._stand_in is None
+        use(self._spark, flow.catalog or self._spec.catalog, flow.schema or self._spec.schema, may_create=may_create)
         try:
             yield
         finally:
-            self._use(self._spec.catalog, self._spec.schema)
-
-    def _use(self, catalog: str, schema: str) -> None:
-        self._spark.catalog.setCurrentCatalog(catalog)
-        self._spark.catalog.setCurrentDatabase(schema)
+            use(self._spark, self._spec.catalog, self._spec.schema)
 
     # What follows is the Reader that the sources' reads are handed to.
 
@@ -494,7 +492,7 @@ class Resolver:
         own = (isinstance(of, sql.TableArgument) and self.find(of.name)) or of == self._spec.id
         if not own:
             raise UnsupportedError("event_log() of another pipeline is not supported; read its table by name")
-        return ("STREAM " if call.streaming else "") + quoted(self._event_log)
+        return ("STREAM " if call.streaming else "") + self._event_log(call.streaming)
 
     def _view(self, node: Node, reading: _Reading) -> None:
         """Makes a temporary view for one flow, with counters of its own."""
@@ -522,6 +520,21 @@ class Resolver:
 
 def _at(declared: Dataset | Flow, message: str) -> LakeflowError:
     return LakeflowError(message, file=declared.place.file, line=declared.place.line)
+
+
+@contextmanager
+def _placed(node: Node) -> Iterator[None]:
+    """Gives an error of a dataset's set-up the place of its declaration, or of the flow that it comes from."""
+    try:
+        yield
+    except LakeflowError as error:
+        if error.file is not None:
+            raise
+        place = node.flows[0].place
+        message = f"{node.dataset.name}: {error.message}"
+        raise type(error)(message, file=place.file, line=place.line) from error
+    except (PySparkException, Py4JJavaError) as error:
+        raise _at(node.dataset, f"{node.dataset.name}: {describe(error)}") from error
 
 
 @contextmanager

@@ -92,29 +92,31 @@ class Tables:
         create = "CREATE OR REPLACE TABLE" if replace else "CREATE TABLE"
         self._spark.sql(f"{create} {quoted(full)} {wanted.ddl()}")
 
+    def planned(self, node: Node) -> StructType:
+        """The columns that the table of `node` would have after its set-up; nothing is written.
+
+        Raises:
+            LakeflowError: what `set_up` would raise.
+        """
+        wanted = self._wanted(node)
+        wanted.ddl()
+        if not self.exists(node) or node.kind is Kind.MATERIALIZED_VIEW:
+            return wanted.schema
+        have = self._spark.table(quoted(node.table)).schema
+        _refuse_change(node, _changed(have, wanted.schema))
+        only_there = [f for f in have.fields if _field(wanted.schema, f.name) is None]
+        return StructType([*wanted.schema.fields, *only_there])
+
     def _alter(self, node: Node, wanted: _Definition) -> None:
         name, dataset = quoted(node.table), node.dataset
         have = self._spark.table(name).schema
         added = _added(have, wanted.schema)
-        changed = [
-            (old, new)
-            for new in wanted.schema.fields
-            if (old := _field(have, new.name)) is not None and not _same(old.dataType, new.dataType)
-        ]
-        if changed and node.kind is Kind.MATERIALIZED_VIEW:
-            self._create(node.table, wanted, replace=True)
-            return
-        if changed:
-            old, new = changed[0]
-            raise _error(
-                dataset,
-                f"column {new.name} of {dataset.name} is {old.dataType.simpleString()} in the table and "
-                f"{new.dataType.simpleString()} in the query; cast it, or run a full refresh of {dataset.name}",
-            )
+        changed = _changed(have, wanted.schema)
         dropped = [f.name for f in have.fields if _field(wanted.schema, f.name) is None]
-        if dropped and node.kind is Kind.MATERIALIZED_VIEW:
+        if (changed or dropped) and node.kind is Kind.MATERIALIZED_VIEW:
             self._create(node.table, wanted, replace=True)
             return
+        _refuse_change(node, changed)
         if added:
             self._spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(added)})")
         for column in wanted.columns:
@@ -261,6 +263,21 @@ def _same(old: DataType, new: DataType) -> bool:
         pairs = ((f, _field(new, f.name)) for f in old.fields)
         return all(other is None or _same(f.dataType, other.dataType) for f, other in pairs)
     return old.simpleString().lower() == new.simpleString().lower()
+
+
+def _changed(have: StructType, wanted: StructType) -> list[tuple[StructField, StructField]]:
+    """The columns whose type would change: what they are, what they should be."""
+    pairs = ((_field(have, new.name), new) for new in wanted.fields)
+    return [(old, new) for old, new in pairs if old is not None and not _same(old.dataType, new.dataType)]
+
+
+def _refuse_change(node: Node, changed: Sequence[tuple[StructField, StructField]]) -> None:
+    for old, new in changed[:1]:
+        raise _error(
+            node.dataset,
+            f"column {new.name} of {node.dataset.name} is {old.dataType.simpleString()} in the table and "
+            f"{new.dataType.simpleString()} in the query; cast it, or run a full refresh of {node.dataset.name}",
+        )
 
 
 def _added(have: StructType, wanted: StructType, prefix: str = "") -> list[str]:

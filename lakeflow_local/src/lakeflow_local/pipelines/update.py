@@ -21,7 +21,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import api, schedule
+from lakeflow_local.pipelines import api, schedule, sinks
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.event_log import EventLog
 from lakeflow_local.pipelines.expectations import VIOLATION, Result
@@ -172,9 +172,8 @@ class _Update:
         return self._result
 
     def _update(self, selected: dict[str, Any]) -> None:
-        schema = f"{self._spec.catalog}.{self._spec.schema}.t"
         with (
-            session(self._spark, self._spec, lambda: self._tables.ensure_schema(schema)),
+            session(self._spark, self._spec, may_create=True),
             api.installed(),
             Imports(self._spec.root_path) as imports,
         ):
@@ -210,7 +209,7 @@ class _Update:
             flows,
             auto_loader=AutoLoader(self._spark, self._storage, self._report),
             set_up=self._set_up,
-            event_log=event_log_table(self._spec),
+            event_log=lambda _streaming: self._log.readable(),
             null_is_violation=null_is_violation(self._spec),
         )
 
@@ -224,6 +223,7 @@ class _Update:
 
     def _set_up(self, node: Node) -> None:
         if node.is_sink:
+            sinks.check(self._spark, node)
             self._reset_checkpoints(node)
             return
         if not self._selection.takes(node) and self._tables.exists(node):
