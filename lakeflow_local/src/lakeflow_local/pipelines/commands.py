@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.home import Home
-from lakeflow_local.pipelines.notebooks import SUFFIXES
+from lakeflow_local.pipelines import folder
 from lakeflow_local.pipelines.spec import PipelineSpec
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_CATALOG = "spark_catalog"
+    from lakeflow_local.bundle.load import Bundle
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -43,7 +44,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     form.add_argument("--mermaid", action="store_true", help="as a Mermaid flowchart")
     graph.set_defaults(run=_graph)
 
-    run = verbs.add_parser("run", parents=[which], help="update a pipeline")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--master", default="local[*]", help="Spark's master, such as spark://host:7077 (%(default)s)")
+    where.add_argument("--warehouse", metavar="URL", help="folder or URL of tables, checkpoints and state")
+
+    run = verbs.add_parser("run", parents=[which, where], help="update a pipeline")
     run.add_argument("--full-refresh-all", action="store_true", help="forget all rows and checkpoints, read all again")
     run.add_argument("--full-refresh", type=_names, default=(), metavar="TABLE,…", help="the same for these, alone")
     run.add_argument("--refresh", type=_names, default=(), metavar="TABLE,…", help="update these tables alone")
@@ -58,76 +63,74 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     dry_run = verbs.add_parser(
         "dry-run",
-        parents=[which],
+        parents=[which, where],
         help="find what an update would fail on, and write nothing",
         description="Analyses every query with Spark. Prints one line a fault and ends with 1 where there is one.",
     )
     dry_run.set_defaults(run=_dry_run)
+
+    history = verbs.add_parser("history", parents=[which, where], help="show the pipeline's last updates")
+    history.add_argument("-n", "--limit", type=int, default=10, help="how many (%(default)s)")
+    history.set_defaults(run=_history)
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def folder_spec(folder: Path, home: Home, *, schema: str | None = None, configuration: dict[str, str]) -> PipelineSpec:
-    """A pipeline that is nothing but a folder of sources, or one file.
-
-    Raises:
-        LakeflowError: there is no such folder or file, or no source in it.
-    """
-    folder = folder.resolve()
-    if folder.is_file():
-        sources = [folder]
-    elif folder.is_dir():
-        sources = sorted(
-            file
-            for file in folder.rglob("*")
-            if file.suffix in SUFFIXES
-            and not any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
-        )
-    else:
-        raise LakeflowError(f"there is no {folder}; give the folder that holds the pipeline's .py and .sql files")
-    if not sources:
-        raise LakeflowError(f"{folder} holds no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
-    name = re.sub(r"\W+", "_", folder.stem if folder.is_file() else folder.name).strip("_").lower() or "pipeline"
-    own = uuid.uuid5(uuid.NAMESPACE_URL, folder.as_uri())
-    return PipelineSpec(
-        key=name,
-        name=folder.name,
-        id=str(own),
-        catalog=_CATALOG,
-        schema=schema or name,
-        sources=tuple(sources),
-        root_path=folder.parent if folder.is_file() else folder,
-        configuration=configuration,
-        storage=str(home.pipelines / "folders" / f"{name}-{own.hex[:8]}"),
-    )
-
-
-def _spec(args: argparse.Namespace) -> PipelineSpec:
+def _bundle_of(args: argparse.Namespace) -> Bundle | None:
+    """The bundle that has the pipeline, where it is given by its key."""
     home = homes.find()
-    path = Path(args.pipeline)
+    is_key = re.fullmatch(r"\w+", args.pipeline) and not Path(args.pipeline).exists()
+    if not is_key or not (home.root / "databricks.yml").is_file():
+        return None
+    from lakeflow_local.bundle import load
+
+    return load.load(home.root, args.target, args.var)
+
+
+def _spec(args: argparse.Namespace, bundle: Bundle | None) -> PipelineSpec:
+    home = homes.find()
     configuration = {}
     for assignment in args.set:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise LakeflowError(f"--set {assignment}: write --set KEY=VALUE")
         configuration[key] = value
-    is_key = not path.exists() and re.fullmatch(r"\w+", args.pipeline) and (home.root / "databricks.yml").is_file()
-    if not is_key:
-        return folder_spec(path, home, schema=args.schema, configuration=configuration)
-    from lakeflow_local.bundle import load, pipelines
+    if bundle is None:
+        spec = folder.spec(Path(args.pipeline), home, schema=args.schema, configuration=configuration)
+    else:
+        from lakeflow_local.bundle import pipelines
 
-    bundle = load.load(home.root, args.target, args.var)
-    spec = pipelines.spec(bundle, bundle.find(args.pipeline, "pipelines"), home)
-    return spec if not configuration else spec.with_configuration(configuration)
+        spec = pipelines.spec(bundle, bundle.find(args.pipeline, "pipelines"), home).with_configuration(configuration)
+    if getattr(args, "warehouse", None):
+        spec = replace(spec, storage=f"{_url(args.warehouse)}/_pipelines/{Path(spec.storage).name}")
+    return spec
+
+
+def _url(folder: str) -> str:
+    return folder.rstrip("/") if "://" in folder else str(Path(folder).resolve())
+
+
+@contextmanager
+def _session(args: argparse.Namespace) -> Iterator[tuple[SparkSession, PipelineSpec]]:
+    """The pipeline, and a session that reaches what the bundle's tasks reach."""
+    from lakeflow_local.platform import servers, session
+
+    bundle = _bundle_of(args)
+    spec = _spec(args, bundle)
+    home = homes.find()
+    buckets = bundle.embedded_buckets if bundle else ()
+    endpoints = servers.up(home, mysql=False, s3=bool(buckets), buckets=buckets)
+    conf = {"spark.sql.warehouse.dir": _url(args.warehouse)} if args.warehouse else {}
+    yield session.start(home, endpoints, app_name=spec.name, master=args.master, conf=conf), spec
 
 
 def _graph(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import outline
     from lakeflow_local.pipelines.names import Namespace
 
-    spec = _spec(args)
+    spec = _spec(args, _bundle_of(args))
     found = outline.outline(
         spec.sources,
         root=spec.root_path or spec.sources[0].parent,
@@ -149,14 +152,14 @@ def _graph(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import update
 
-    spec = _spec(args)
-    result = update.run(
-        _session(spec),
-        spec,
-        refresh=args.refresh,
-        full_refresh=args.full_refresh_all or args.full_refresh,
-        reset_checkpoint=args.reset_checkpoint,
-    )
+    with _session(args) as (spark, spec):
+        result = update.run(
+            spark,
+            spec,
+            refresh=args.refresh,
+            full_refresh=args.full_refresh_all or args.full_refresh,
+            reset_checkpoint=args.reset_checkpoint,
+        )
     print(f"update {result.update_id} {'completed' if result.succeeded else 'failed'} in {result.seconds:.1f} s")
     if not result.succeeded:
         print(f"error: {result.error}", file=sys.stderr)
@@ -166,17 +169,35 @@ def _run(args: argparse.Namespace) -> int:
 def _dry_run(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines.dry_run import dry_run
 
-    spec = _spec(args)
-    problems = dry_run(_session(spec), spec)
+    with _session(args) as (spark, spec):
+        problems = dry_run(spark, spec)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     print(f"{spec.name}: {len(problems) or 'no'} fault{'s' if len(problems) != 1 else ''} found")
     return 1 if problems else 0
 
 
-def _session(spec: PipelineSpec) -> SparkSession:
-    from lakeflow_local.platform import servers, session
+def _history(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
 
-    home = homes.find()
-    endpoints = servers.up(home, mysql=False, s3=False, buckets=())
-    return session.start(home, endpoints, app_name=spec.name)
+    from lakeflow_local.pipelines.history import history
+
+    with _session(args) as (spark, spec):
+        updates = history(spark, spec, args.limit)
+    table = Table(title=f"{spec.name}: the last {len(updates)} updates", title_justify="left")
+    for column in ("started (UTC)", "update", "state", "seconds", "rows", "dropped", "failed expectations", "error"):
+        table.add_column(column, justify="right" if column in ("seconds", "rows", "dropped") else "left")
+    for one in updates:
+        table.add_row(
+            f"{one.started:%Y-%m-%d %H:%M:%S}",
+            one.update_id[:8],
+            one.state,
+            "" if one.seconds is None else f"{one.seconds:.1f}",
+            f"{one.rows:,}",
+            f"{one.dropped:,}",
+            ", ".join(one.failed_expectations),
+            one.error or "",
+        )
+    Console().print(table)
+    return 0

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import dbutils
 from lakeflow_local.pipelines.names import Namespace, quoted
 from lakeflow_local.pipelines.registry import Registry
 from lakeflow_local.pipelines.sources import Imports, Loader
@@ -41,11 +42,13 @@ def loaded(
         failed: told of each file that cannot be loaded; what it raises ends the loading.
     """
     registry = Registry()
+    names = dbutils.names(spark, spec.configuration)
+    imports.put(dbutils.modules(names))
     loader = Loader(
         registry,
         configuration=spec.configuration,
         parameters=spec.parameters,
-        names={"spark": spark},
+        names=names,
         report=report,
     )
     for path in spec.sources:

@@ -7,7 +7,7 @@ import importlib
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -18,20 +18,20 @@ from lakeflow_local.pipelines import notebooks, sql
 from lakeflow_local.pipelines.registry import Registry, collecting
 
 # Sources are modules with names of their own: a file named like a library does not hide it.
-_PREFIX = "_lakeflow_source_"
+PREFIX = "_lakeflow_source_"
 _number = itertools.count()
 
 
 def new_module(path: Path) -> ModuleType:
     """An empty module for a source, known to Python (dataclasses ask for that) until `forget_modules`."""
-    module = ModuleType(f"{_PREFIX}{next(_number)}_{path.stem}")
+    module = ModuleType(f"{PREFIX}{next(_number)}_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     return module
 
 
 def forget_modules() -> None:
-    for name in [name for name in sys.modules if name.startswith(_PREFIX)]:
+    for name in [name for name in sys.modules if name.startswith(PREFIX)]:
         del sys.modules[name]
 
 
@@ -52,12 +52,19 @@ class Imports:
     def __init__(self, root: Path | None):
         self._folder = str(root.resolve()) if root else None
         self._by_value: dict[str, Any] = {}
+        self._hidden: dict[str, Any] = {}
 
     def __enter__(self) -> Imports:
         if self._folder:
             sys.path.insert(0, self._folder)
             importlib.invalidate_caches()
         return self
+
+    def put(self, modules: Iterable[ModuleType]) -> None:
+        """Lets these modules be imported; what they hide is back afterwards."""
+        for module in modules:
+            self._hidden[module.__name__] = sys.modules.get(module.__name__)
+            sys.modules[module.__name__] = module
 
     def send_by_value(self) -> None:
         """Makes functions of these modules travel to Spark's workers whole, since workers do not know the folder."""
@@ -77,12 +84,16 @@ class Imports:
             cloudpickle.unregister_pickle_by_value(module)
         for name in self._modules():
             del sys.modules[name]
+        for name, module in self._hidden.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
 
     def _modules(self) -> dict[str, Any]:
         return {
             name: module
             for name, module in sys.modules.items()
-            if name.startswith(_PREFIX) or (self._folder and _file_of(module).startswith(self._folder + "/"))
+            if name.startswith(PREFIX) or (self._folder and _file_of(module).startswith(self._folder + "/"))
         }
 
 
@@ -134,13 +145,17 @@ class Loader:
     def _load_python(self, path: Path, module: dict[str, Any], within: tuple[Path, ...] = ()) -> None:
         for cell in notebooks.cells(_text(path), path):
             if cell.language == notebooks.PYTHON:
-                self.execute(compiled(cell, path), path, module)
+                self.execute(compiled(cell, path, self.code), path, module)
             elif cell.language == notebooks.SQL:
                 self._load_cell(cell, path)
             elif cell.language == notebooks.RUN:
                 self._run(cell, path, module, (*within, path))
             else:
                 self.report(f"{path.name}:{cell.line}: a %{cell.language} cell has no effect in a pipeline")
+
+    def code(self, tree: ast.Module, file: str) -> CodeType:
+        """The code of a parsed source."""
+        return compile(tree, file, "exec", dont_inherit=True)
 
     def execute(self, code: CodeType, path: Path, module: dict[str, Any]) -> None:
         try:
@@ -185,11 +200,11 @@ class Loader:
                 self.registry.add_flow(statement.flow)
 
 
-def compiled(cell: notebooks.Cell, path: Path) -> CodeType:
+def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str], CodeType]) -> CodeType:
     """The code of a Python cell, its lines numbered as in the file."""
     try:
         tree = ast.parse(cell.text, str(path))
-        return compile(ast.increment_lineno(tree, cell.line - 1), str(path), "exec", dont_inherit=True)
+        return code(ast.increment_lineno(tree, cell.line - 1), str(path))
     except SyntaxError as error:
         line = (error.lineno or 1) + cell.line - 1
         raise LakeflowError(f"syntax error: {error.msg}", file=path, line=line) from error
