@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint down clean requirements
+.PHONY: help setup demo test lint golden bundle-validate down clean requirements
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and .lakehouse; the other targets do it when it is wanted
 	@tools/venv
@@ -17,6 +17,14 @@ test: setup ## run every test
 lint: setup ## check the style of the Python code
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+
+golden: setup ## write the resolved configuration of each target to tests/golden, to be read as a diff
+	@mkdir -p tests/golden
+	@UPDATE_GOLDEN=1 .venv/bin/python -m pytest -q -n0 tests/test_bundle.py -k reviewed
+	@git diff --stat -- tests/golden
+
+bundle-validate: setup ## check the bundle, also by the databricks CLI where it is installed
+	@.venv/bin/python tools/bundle_validate.py
 
 down: ## end the servers
 	@if [ -x .venv/bin/lakeflow-local ]; then .venv/bin/lakeflow-local down; fi

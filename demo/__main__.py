@@ -143,10 +143,7 @@ class Lakehouse:
                 options += ["--generate", str(count), "--seed", str(SEED)]
             for landed in land.run([*options, "--as-of", AS_OF], self.spark):
                 self.demo.say(str(landed))
-        with self.demo.step("invoices", "Pipeline invoices: SQL tables to the facts"):
-            pipeline = self.bundle.find("invoices", "pipelines")
-            done = tasks.run_pipeline(self.spark, self.bundle, pipeline, self.home, False, self.demo.say)
-            self.updates.append(done["update_id"])
+        self.refresh("invoices", "Files arrived: job invoices_refresh updates the pipeline invoices, SQL to the facts")
 
     def variable(self, name: str) -> str:
         return str(self.bundle.variables[name])

@@ -152,7 +152,7 @@ def test_a_pipeline_becomes_a_spec(root: Path, tmp_path: Path) -> None:
 def test_a_valid_bundle_has_no_fault(root: Path) -> None:
     for target in ("local", "dev", "prod"):
         bundle, faults = load.examine(root, target, environment={})
-        assert [*map(str, faults), *map(str, validate.check(bundle))] == []
+        assert [*map(str, faults), *map(str, validate.check_resources(bundle))] == []
 
 
 READING = {

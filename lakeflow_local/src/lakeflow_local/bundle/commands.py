@@ -84,11 +84,12 @@ def _load(args: argparse.Namespace) -> tuple[Home, Bundle]:
 
 
 def _faults(args: argparse.Namespace) -> tuple[Bundle | None, list[LakeflowError]]:
+    """The bundle and what is wrong with its resources; the sources of a pipeline are read when it runs."""
     from lakeflow_local.bundle import validate
 
     bundle, faults = load.examine(homes.find().root, args.target, args.var)
     if bundle is not None and not faults:
-        faults = validate.check(bundle)
+        faults = validate.check_resources(bundle)
     return bundle, faults
 
 
@@ -225,7 +226,11 @@ def _paused(bundle: Bundle, resource: load.Resource, key: str, text: str) -> str
 
 
 def _validate(args: argparse.Namespace) -> int:
+    from lakeflow_local.bundle import validate
+
     bundle, faults = _faults(args)
+    if bundle is not None and not faults:
+        faults = validate.check_sources(bundle)
     if faults or bundle is None:
         return _report(faults)
     count = sum(len(resources) for resources in bundle.resources.values())

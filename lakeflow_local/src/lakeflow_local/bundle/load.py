@@ -36,6 +36,7 @@ _MODES = {"development", "production"}
 
 # Where a name prefix goes, and whether only word characters may stand there.
 _PREFIXED = {
+    "alerts": ("display_name", False),
     "clusters": ("cluster_name", False),
     "dashboards": ("display_name", False),
     "experiments": ("name", False),
@@ -45,7 +46,9 @@ _PREFIXED = {
     "pipelines": ("name", False),
     "registered_models": ("name", True),
     "schemas": ("name", True),
+    "sql_warehouses": ("name", False),
 }
+_TAGGED = ("jobs", "pipelines")
 _S3 = re.compile(r"s3[an]?://([^/\s\"'\0]+)(?=[/\s\"']|$)")
 
 
@@ -229,9 +232,10 @@ def examine(
 
 def _user() -> str:
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (OSError, KeyError):  # no entry in the password database, as in some containers
-        return "local"
+        name = "local"
+    return f"{name}@localhost"  # in a workspace it is an e-mail address
 
 
 def _read_all(root: Path, file: Path, faults: list[LakeflowError]) -> Value:
@@ -384,7 +388,8 @@ def _resolve(
 
 
 def _prefix(tree: Value, resolver: bundle_variables.Resolver) -> Value:
-    """Puts the prefix of the target before the names of resources, as the CLI does at deployment."""
+    """Puts the prefix of the target before the names of resources, and its tags on them, as the CLI does."""
+    tree = _tag(tree)
     prefix = resolver.resolve(tree.get("presets", "name_prefix") or of(None, tree.place)).data
     if prefix is None and tree.plain("mode") == "development":
         prefix = f"[dev {tree.plain('workspace', 'current_user', 'short_name')}] "
@@ -407,6 +412,22 @@ def _prefix(tree: Value, resolver: bundle_variables.Resolver) -> Value:
             },
             entries.place,
         )
+    return tree.with_entry("resources", Value(types, tree["resources"].place)) if types else tree
+
+
+def _tag(tree: Value) -> Value:
+    tags = tree.get("presets", "tags")
+    if tags is None:
+        return tree
+    types = tree.mapping("resources")
+    for type in _TAGGED:
+        if type in types and isinstance(types[type].data, dict):
+            tagged = {
+                key: value.with_entry("tags", merge(tags, value.get("tags") or tags))
+                for key, value in types[type].data.items()
+                if isinstance(value.data, dict)
+            }
+            types = {**types, type: Value({**types[type].data, **tagged}, types[type].place)}
     return tree.with_entry("resources", Value(types, tree["resources"].place)) if types else tree
 
 
