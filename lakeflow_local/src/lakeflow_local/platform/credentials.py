@@ -23,6 +23,8 @@ class Credentials:
     s3_access_key: str = field(default_factory=_secret, repr=False)
     s3_secret_key: str = field(default_factory=_secret, repr=False)
     catalog_password: str = field(default_factory=_secret, repr=False)
+    secret_key: str = field(default_factory=_secret, repr=False)
+    """Of no server: for whatever a project's own code signs or pseudonymises with."""
 
 
 def load(home: Home) -> Credentials:

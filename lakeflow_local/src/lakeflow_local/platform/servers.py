@@ -40,6 +40,7 @@ class Endpoints:
     catalog_url: str
     catalog_user: str
     catalog_password: str = field(repr=False)
+    secret_key: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
         """What tasks see; nothing of it replaces what the user set himself."""
@@ -54,6 +55,8 @@ class Endpoints:
                 "AWS_ENDPOINT_URL": self.s3_endpoint,
                 "AWS_REGION": S3_REGION,
             }
+        if "LAKEHOUSE_SECRET_KEY" not in os.environ:
+            environment["LAKEHOUSE_SECRET_KEY"] = self.secret_key
         return environment
 
 
@@ -96,6 +99,7 @@ def up(home: Home, mysql: bool = True, s3: bool = True, buckets: Iterable[str] =
         catalog_url=catalog.url(ports["catalog"]),
         catalog_user=catalog.USER,
         catalog_password=kept.catalog_password,
+        secret_key=kept.secret_key,
     )
 
 
