@@ -18,11 +18,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines import message_buses, sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.expectations import Metrics, check
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
 from lakeflow_local.pipelines.names import Namespace, quoted, without_live
+from lakeflow_local.pipelines.paths import PathMapping
 from lakeflow_local.pipelines.prepare import use
 from lakeflow_local.pipelines.sources import describe, line_in
 from lakeflow_local.pipelines.spec import PipelineSpec
@@ -141,6 +142,7 @@ class Resolver:
         self._spark = spark
         self._spec = spec
         self.auto_loader = auto_loader
+        self._paths = PathMapping(spec.configuration)
         self._set_up = set_up
         self._event_log = event_log
         self._null_is_violation = null_is_violation
@@ -424,7 +426,7 @@ class Resolver:
             view.createOrReplaceTempView(f"`{name}`")
         metadata = "_metadata" in text.lower()
         text = sql.rewrite(
-            text,
+            self._paths.in_query(text),
             lambda call: self._table_function(call, reading, metadata),
             parameters=self._spec.parameters,
             rename=self._renaming(set(reading.views)),
@@ -460,17 +462,41 @@ class Resolver:
         return self._files(_reading.get(), path, options, schema, streaming=True, is_sql=False)
 
     def _files(
-        self, reading: _Reading | None, path: str, options: Any, schema: Any, *, streaming: bool, is_sql: bool
+        self,
+        reading: _Reading | None,
+        path: str | Sequence[str],
+        options: Any,
+        schema: Any,
+        *,
+        streaming: bool,
+        is_sql: bool,
     ) -> DataFrame:
         if reading is None:
             raise LakeflowError("Auto Loader can be read inside dataset functions only")
         reading.reads_files = True
-        return self.auto_loader.load(reading.key, path, options, schema, streaming=streaming, sql=is_sql)
+        where = [self._paths.local(p) for p in ([path] if isinstance(path, str) else path)]
+        return self.auto_loader.load(reading.key, where, options, schema, streaming=streaming, sql=is_sql)
+
+    def message_bus(self, bus: str, options: dict[str, Any], *, streaming: bool) -> DataFrame:
+        reading = _reading.get()
+        return message_buses.read(
+            bus,
+            options,
+            self._spec.configuration,
+            lambda folders, how, schema: self._files(reading, folders, how, schema, streaming=streaming, is_sql=False),
+        )
+
+    def local(self, path: str) -> str:
+        return self._paths.local(path)
 
     def _table_function(self, call: sql.TableFunction, reading: _Reading, metadata: bool) -> str:
         arguments, options = list(call.arguments), dict(call.named)
         if call.name == "event_log":
             return self._event_log_of(call)
+        if call.name in message_buses.TABLE_FUNCTIONS:
+            bus = message_buses.TABLE_FUNCTIONS[call.name]
+            frame = self.message_bus(bus, options, streaming=call.streaming)
+            return self._as_view(frame, streaming=call.streaming)
         if call.name == "cloud_files":
             path, file_format = arguments[0], arguments[1]
             options = {"cloudFiles.format": file_format, **(arguments[2] if len(arguments) > 2 else {})}
@@ -482,10 +508,13 @@ class Resolver:
             raise LakeflowError(f"{call.name} needs the folder to read as its first argument")
         is_sql = call.name == "read_files"
         frame = self._files(reading, path, options, schema, streaming=call.streaming, is_sql=is_sql)
-        name = f"__source_{next(self._temporary)}"
         # A view hides `_metadata`, so where a query mentions it, it becomes a column like others.
-        (frame.select("*", "_metadata") if metadata else frame).createOrReplaceTempView(name)
-        return f"STREAM {name}" if call.streaming else name
+        return self._as_view(frame.select("*", "_metadata") if metadata else frame, streaming=call.streaming)
+
+    def _as_view(self, frame: DataFrame, *, streaming: bool) -> str:
+        name = f"__source_{next(self._temporary)}"
+        frame.createOrReplaceTempView(name)
+        return f"STREAM {name}" if streaming else name
 
     def _event_log_of(self, call: sql.TableFunction) -> str:
         of = call.arguments[0] if call.arguments else None

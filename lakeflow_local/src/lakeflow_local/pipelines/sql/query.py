@@ -20,7 +20,9 @@ from lakeflow_local.pipelines.sql.tokens import (
     written,
 )
 
-TABLE_FUNCTIONS = frozenset({"read_files", "cloud_files", "event_log"})
+TABLE_FUNCTIONS = frozenset({
+    "read_files", "cloud_files", "event_log", "read_kafka", "read_kinesis", "read_pubsub", "read_pulsar",
+})  # fmt: skip
 
 _QUERY_STARTS = frozenset({"SELECT", "WITH", "FROM", "VALUES"})
 _SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT", "MINUS"})
@@ -302,7 +304,9 @@ def inputs(
     """
     source = Source(query, file, line)
     found: dict[tuple[tuple[str, ...], bool], Input] = {}
-    for table in sorted(_Reader(source, parameters or {}).tables, key=lambda table: table.start):
+    for table in sorted(
+        _Reader(source, {} if parameters is None else parameters).tables, key=lambda table: table.start
+    ):
         key = (tuple(part.lower() for part in table.parts), table.streaming)
         found.setdefault(key, Input(written(table.parts), table.streaming, source.line(table.start)))
     return list(found.values())
