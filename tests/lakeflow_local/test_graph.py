@@ -250,7 +250,8 @@ def test_notebooks_of_both_kinds(tmp_path):
         ("import dlt\n@dlt.replace_flow(target='t')\ndef a(): pass\n", 2, "replace_flow is not supported"),
         ("import helper_of_nobody as h\nh.make_tables()\n", None,
          "defines no dataset; it may be in helper_of_nobody, which is not here"),
-        ("import json\ncfg = json.load(open('/nowhere/conf.json'))\n", 2, "FileNotFoundError"),
+        ("import json, dlt\nc = json.load(open('/x/c.json'))\n@dlt.table(name=c[0])\ndef a(): pass\n", 3,
+         "the name of a dataset comes from load(open('/x/c.json'))[0], which only a running pipeline knows"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named_with_its_line(tmp_path, text, line, message):

@@ -134,7 +134,7 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
                 )
             where = declared.place_of(_unwrapped(function), place)
             dataset = Dataset(
-                name=without_live(name or function.__name__),
+                name=without_live(function.__name__ if name is None else name),
                 kind=kind,
                 place=where,
                 comment=comment,
@@ -194,7 +194,7 @@ def create_streaming_table(
     place = declared.caller()
     _refuse_unknown("create_streaming_table", unknown, place)
     expectations = [
-        Expectation(rule, _sql(predicate), action)
+        Expectation(str(rule), _sql(predicate), action)
         for rules, action in (
             (expect_all, Action.WARN),
             (expect_all_or_drop, Action.DROP),
@@ -245,7 +245,7 @@ def append_flow(
     def declare(function: Callable) -> Callable:
         declared.active().add_flow(
             Flow(
-                name=name or function.__name__,
+                name=function.__name__ if name is None else str(name),
                 target=without_live(target),
                 place=declared.place_of(_unwrapped(function), place),
                 function=function,
@@ -265,7 +265,7 @@ def _expects(function_name: str, action: Action, many: bool) -> Callable:
         return attach({name: inv if constraint is None else constraint})
 
     def attach(expectations: Mapping[str, Any]) -> Callable:
-        rules = [Expectation(name, _sql(predicate), action) for name, predicate in expectations.items()]
+        rules = [Expectation(str(name), _sql(predicate), action) for name, predicate in expectations.items()]
 
         def note(function: Callable) -> Callable:
             declared.active().expect(function, rules)
@@ -313,6 +313,11 @@ def _selection(columns: Iterable[Any] | None) -> tuple[str, ...] | None:
     return _names(columns) or None
 
 
+def _condition(expression: Any) -> str | None:
+    """A condition as SQL text; public pipelines write False where there is none."""
+    return None if expression is None or expression is False else _sql(expression)
+
+
 def _scd_type(given: str | int, place: Place) -> int:
     if str(given) not in ("1", "2"):
         raise UnsupportedError(
@@ -353,8 +358,8 @@ def create_auto_cdc_flow(
         source=without_live(source),
         keys=_names(keys),
         sequence_by=_sql(sequence_by),
-        apply_as_deletes=None if apply_as_deletes is None else _sql(apply_as_deletes),
-        apply_as_truncates=None if apply_as_truncates is None else _sql(apply_as_truncates),
+        apply_as_deletes=_condition(apply_as_deletes),
+        apply_as_truncates=_condition(apply_as_truncates),
         columns=_selection(column_list),
         except_columns=_names(except_column_list),
         scd_type=scd_type,
@@ -372,12 +377,13 @@ apply_changes = create_auto_cdc_flow
 
 def create_auto_cdc_from_snapshot_flow(
     target: str,
-    source: str | Callable[[Any], Any],
-    keys: Iterable[Any],
+    source: str | Callable[[Any], Any] | None = None,
+    keys: Iterable[Any] = (),
     stored_as_scd_type: str | int = "1",
     track_history_column_list: Iterable[Any] | None = None,
     track_history_except_column_list: Iterable[Any] | None = None,
     name: str | None = None,
+    snapshot_and_version: Callable[[Any], Any] | None = None,
     **unknown: Any,
 ) -> None:
     """Declares a flow that compares whole snapshots with `target` and applies their differences by `keys`.
@@ -385,9 +391,14 @@ def create_auto_cdc_from_snapshot_flow(
     Args:
         source: a table or view, whose rows at an update are that update's snapshot; or a function that takes the
             version that was applied last (None at first) and gives the next `(DataFrame, version)`, or None.
+        snapshot_and_version: the name of `source` in older pipelines.
     """
     place = declared.caller()
     _refuse_unknown("create_auto_cdc_from_snapshot_flow", unknown, place)
+    source = snapshot_and_version if source is None else source
+    if source is None or not keys:
+        missing = "source" if source is None else "keys"
+        raise LakeflowError(f"create_auto_cdc_from_snapshot_flow needs {missing}=", file=place.file, line=place.line)
     target = without_live(target)
     by_name = isinstance(source, str)
     snapshot = Snapshot(

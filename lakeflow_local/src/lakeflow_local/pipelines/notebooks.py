@@ -17,8 +17,9 @@ RUN = "run"
 SUFFIXES = (".py", ".sql", ".ipynb")
 
 _HEADER = re.compile(r"\A\s*# Databricks notebook source[ \t]*\r?\n")
-_SEPARATOR = re.compile(r"^# COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
-_MAGIC_LINE = re.compile(r"^# MAGIC ?(.*)$")
+_SEPARATOR = re.compile(r"^(?:#|--)[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
+_MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
+_DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
 _SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!)")
 # What changes nothing in what a pipeline defines.
 _WITHOUT_MEANING = frozenset({"md", "md-sandbox", "pip", "python", "skip"})
@@ -53,29 +54,46 @@ def cells(text: str, path: Path) -> list[Cell]:
         return _of_jupyter(text, path)
     if not _HEADER.match(text):
         return [Cell(PYTHON, text, 1)]
+    return _split(text)
+
+
+def of_other_languages(text: str) -> list[Cell]:
+    """The cells of a SQL notebook that are not SQL, Markdown left out."""
+    return [cell for cell in _split(text) if cell.language != SQL] if "MAGIC" in text else []
+
+
+def defines(text: str) -> bool:
+    """Whether Python text may define datasets: it imports what is needed for that."""
+    return bool(_DEFINES.search(text))
+
+
+def _split(text: str) -> list[Cell]:
+    plain = PYTHON if _HEADER.match(text) else SQL
     found = []
     start = 0
     for match in [*_SEPARATOR.finditer(text), None]:
         body = text[start : match.start() if match else len(text)]
-        found += _cell(body, text.count("\n", 0, start) + 1)
+        found += _cell(body, text.count("\n", 0, start) + 1, plain)
         start = match.end() if match else start
     return found
 
 
-def _cell(body: str, line: int) -> list[Cell]:
+def _cell(body: str, line: int, plain: str) -> list[Cell]:
+    """A cell; `plain` is the language of those without a magic command."""
+    comment = "#" if plain == PYTHON else "--"
     lines = body.split("\n")
     magic = [m[1] if (m := _MAGIC_LINE.match(text)) else None for text in lines]
     first = next((index for index, text in enumerate(magic) if text), None)
-    if first is None or any(text.strip() and not text.lstrip().startswith("#") for text in lines[:first]):
-        return [Cell(PYTHON, body, line)]
+    if first is None or any(text.strip() and not text.lstrip().startswith(comment) for text in lines[:first]):
+        return [Cell(plain, body, line)]
     # A cell of another language has that prefix on each of its lines; those without it are comments.
     language, _, rest = magic[first].strip().partition(" ")
     if not language.startswith("%"):
-        return [Cell(PYTHON, body, line)]
+        return [Cell(plain, body, line)]
     texts = [rest, *(text or "" for text in magic[first + 1 :])]
     found = _of_magic(language[1:], "\n".join(texts), line + first)
     python = [index for index, text in enumerate(lines) if index > first and magic[index] is None and text.strip()]
-    if language == "%run" or not python:
+    if language == "%run" or not python or plain != PYTHON:
         return found
     # Line magics such as %pip may stand above Python code of the same cell.
     kept = [text if index in python else "" for index, text in enumerate(lines)]
@@ -83,6 +101,7 @@ def _cell(body: str, line: int) -> list[Cell]:
 
 
 def _of_magic(name: str, text: str, line: int) -> list[Cell]:
+    name = PYTHON if name == "py" else name
     if name == RUN:
         return [Cell(RUN, text.split("\n")[0].split("$")[0].strip().strip("\"'"), line)]
     return [] if name in _WITHOUT_MEANING and name != PYTHON else [Cell(name, text, line)]

@@ -130,7 +130,7 @@ class Loader:
         """
         with collecting(self.registry), suppress(NotebookExit):
             if path.suffix == ".sql":
-                self._load_sql(_text(path), path, 1)
+                self._load_sql_file(path, ())
             elif path.suffix in notebooks.SUFFIXES:
                 self._load_python(path, self.module(path))
             else:
@@ -166,20 +166,38 @@ class Loader:
             raise LakeflowError(describe(error), file=path, line=line_in(error, path)) from error
 
     def _run(self, cell: notebooks.Cell, path: Path, module: dict[str, Any], within: tuple[Path, ...]) -> None:
-        given = path.parent / cell.text
-        found = [file for suffix in ("", *notebooks.SUFFIXES) if (file := Path(f"{given}{suffix}")).is_file()]
+        found = _notebooks_at(path.parent / cell.text)
         if not found:
             self.missing(f"%run {cell.text}: there is no such notebook beside this one", path, cell.line, module)
         elif (file := found[0].resolve()) in within:
             raise LakeflowError(f"%run {cell.text}: notebooks run each other in a circle", file=path, line=cell.line)
         elif file.suffix == ".sql":
-            self._load_sql(_text(file), file, 1)
+            self._load_sql_file(file, within)
         else:
             self._load_python(file, module, within)
 
     def missing(self, message: str, path: Path, line: int, module: dict[str, Any]) -> None:
         """Told of a notebook that `%run` does not find."""
         raise LakeflowError(message, file=path, line=line)
+
+    def _load_sql_file(self, path: Path, within: tuple[Path, ...]) -> None:
+        """Loads SQL, and of a notebook's other cells those that define datasets."""
+        text = _text(path)
+        self._load_sql(text, path, 1)
+        others = notebooks.of_other_languages(text)
+        defining = any(cell.language == notebooks.PYTHON and notebooks.defines(cell.text) for cell in others)
+        module = self.module(path) if others else {}
+        for cell in others:
+            if cell.language == notebooks.RUN and self._may_define(cell, path):
+                self._run(cell, path, module, (*within, path))
+            elif cell.language == notebooks.PYTHON and defining:
+                self.execute(compiled(cell, path, self.code), path, module)
+            else:
+                self.report(f"{path.name}:{cell.line}: a %{cell.language} cell has no effect in a pipeline's SQL")
+
+    def _may_define(self, cell: notebooks.Cell, path: Path) -> bool:
+        texts = [_text(file) for file in _notebooks_at(path.parent / cell.text)]
+        return not texts or notebooks.defines(texts[0]) or sql.defines(texts[0])
 
     def _load_cell(self, cell: notebooks.Cell, path: Path) -> None:
         if sql.defines(cell.text):
@@ -210,6 +228,11 @@ def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str],
         raise LakeflowError(f"syntax error: {error.msg}", file=path, line=line) from error
     except ValueError as error:
         raise LakeflowError(f"is not Python: {error}", file=path) from error
+
+
+def _notebooks_at(path: Path) -> list[Path]:
+    """The files that a notebook's path, which is written without a suffix, may mean."""
+    return [file for suffix in ("", *notebooks.SUFFIXES) if (file := Path(f"{path}{suffix}")).is_file()]
 
 
 def _text(path: Path) -> str:

@@ -10,30 +10,29 @@ import ast
 import contextlib
 import io
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
-from lakeflow_local.pipelines.outline.symbols import (
-    Setting,
-    described,
-    forget_rounds,
-    symbols_in,
-    unknown_parts,
-)
+from lakeflow_local.pipelines.outline import lenient
+from lakeflow_local.pipelines.outline.symbols import Setting, described, one_way, symbols_in, unknown_parts
 from lakeflow_local.pipelines.outline.world import World
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, forget_modules, line_in
 
 _SECONDS = 20
 _STREAM_READS = frozenset({"readStream", "read_stream"})
+# What a template or a reader should have filled in.
+_GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
 _TABLE_READS = frozenset({"table", "read", "read_stream"})
 
 
@@ -102,6 +101,9 @@ class _Missing(dict):
     def __missing__(self, key: str) -> str:
         return Setting(key)
 
+    def __contains__(self, _: object) -> bool:
+        return True
+
 
 class _Loader(Loader):
     def __init__(self, registry: Registry, world: World, outline: Outline, configuration: Mapping[str, str]):
@@ -110,6 +112,9 @@ class _Loader(Loader):
             registry, configuration=values, parameters=values, names=world.names, report=outline.notes.append
         )
         self._world = world
+
+    def code(self, tree: ast.Module, file: str) -> CodeType:
+        return lenient.code_of(tree, file)
 
     def missing(self, message: str, path: Path, line: int, module: dict[str, Any]) -> None:
         self._world.absent.add(message.split(":")[0])
@@ -161,14 +166,30 @@ def outline(
 @contextlib.contextmanager
 def _caught(found: Outline, path: Path) -> Iterator[None]:
     """Turns whatever a source does wrong into a fault with its place."""
-    forget_rounds()
     try:
-        with _limited(), contextlib.redirect_stdout(io.StringIO()):
+        with _apart(path.parent), one_way() as way:
             yield
+            found.notes += [
+                described(f"{Path(file).name}:{line}: depends on {text}") for (file, line), text in way.doubts.items()
+            ]
     except LakeflowError as error:
         found.errors.append(Fault(str(error.file or path), error.line, described(error.message)))
     except (Exception, SystemExit) as error:
         found.errors.append(Fault(str(path), line_in(error, path), described(f"{type(error).__name__}: {error}")))
+
+
+@contextlib.contextmanager
+def _apart(folder: Path) -> Iterator[None]:
+    """Follows a source in its own folder, for a limited time, and without what it would write to the terminal."""
+    silence = io.StringIO()
+    with (
+        _limited(),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(silence),
+        contextlib.redirect_stderr(silence),
+        lenient.no_deeds(),
+    ):
+        yield
 
 
 @contextlib.contextmanager
@@ -223,10 +244,9 @@ class _Assembly:
         self._found.errors.append(Fault(str(place.file), place.line, described(message)))
 
     def _define(self, dataset: Dataset) -> None:
-        unknown = [part for part in unknown_parts(dataset.name) if not part.startswith("${")]
-        if unknown:
+        if unknown := self._unknown_part(dataset.name):
             self._fail(
-                f"the name of a dataset comes from {unknown[0]}, which only a running pipeline knows", dataset.place
+                f"the name of a dataset comes from {unknown}, which only a running pipeline knows", dataset.place
             )
             return
         full = self._full(dataset.name, dataset.kind)
@@ -241,21 +261,34 @@ class _Assembly:
         full = self._find(flow.target)
         if full is not None:
             self._flows[full].append(flow)
-        elif any(not part.startswith("${") for part in unknown_parts(flow.target)) or not self._whole:
+        elif any((fault.file, fault.line) == (str(flow.place.file), flow.place.line) for fault in self._found.errors):
+            return
+        elif self._unknown_part(flow.target):
+            self._found.notes.append(described(f"flow {flow.name} writes {flow.target}, which is not known"))
+        elif not self._whole:
             self._found.notes.append(described(f"flow {flow.name} writes {flow.target}, which is not defined here"))
         elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
             self._fail(f"flow {flow.name} writes {flow.target}, which this pipeline does not define", flow.place)
 
-    def _full(self, name: str, kind: Kind | None = None) -> str:
+    def _unknown_part(self, name: str) -> str | None:
+        """What a name comes from, other than the configuration, which names may hold."""
+        return next((part for part in unknown_parts(name) if not part.startswith("${")), None)
+
+    def _full(self, name: str, kind: Kind | None = None, flow: Flow | None = None) -> str:
         if kind in (Kind.TEMPORARY_VIEW, Kind.SINK):
             return name.lower().strip("`")
+        names = self._names
+        if flow is not None:
+            names = Namespace(flow.catalog or names.catalog, flow.schema or names.schema)
         try:
-            return self._names.full(name)
+            return names.full(name)
         except LakeflowError:
             return name.lower()
 
-    def _find(self, name: str) -> str | None:
-        for full in (without_live(name).lower().strip("`"), self._full(without_live(name))):
+    def _find(self, name: str, flow: Flow | None = None) -> str | None:
+        """The dataset of that name, as `flow` would find it."""
+        name = without_live(name)
+        for full in (name.lower().strip("`"), self._full(name, flow=flow)):
             if full in self._datasets:
                 return full
         return None
@@ -267,7 +300,7 @@ class _Assembly:
             for flow in self._flows[full]:
                 read = self._read(flow)
                 streams.append(read.streaming)
-                inputs = {self._find(name) or name for name in read.inputs}
+                inputs = {self._find(name, flow) or name for name in read.inputs}
                 edges.setdefault(full, set()).update(inputs & self._datasets.keys())
                 outlines.append(
                     FlowOutline(
@@ -330,27 +363,41 @@ class _Assembly:
         return self._followed(flow.function, flow) if flow.function is not None else _Read()
 
     def _of_query(self, text: str, flow: Flow) -> _Read:
+        line = flow.query_line or flow.place.line
         try:
-            read = sql.inputs(text)
+            if gap := _GAP.search(text):
+                raise LakeflowError(
+                    f"a table's name is missing: {gap[0]}", line=line + text.count("\n", 0, gap.start())
+                )
+            read = sql.inputs(text, parameters=_Missing(), line=line)
         except LakeflowError as error:
-            self._fail(error.message, Place(flow.place.file, flow.query_line or flow.place.line))
+            self._fail(error.message, Place(flow.place.file, error.line or line))
             return _Read()
         return _Read({without_live(i.name) for i in read}, any(i.streaming for i in read))
 
     def _followed(self, function: Callable, flow: Flow, *args: Any) -> _Read:
-        forget_rounds()
-        registry = Registry()
-        try:
-            with _limited(), collecting(registry), contextlib.redirect_stdout(io.StringIO()):
-                result = function(*args)
-        except (Exception, SystemExit):
-            # A function may need what a symbol cannot give; then its text tells what it reads.
-            return _by_text(function)
+        """What a function reads, whatever its conditions on what is not known turn out to be."""
         read = _Read(streaming=False)
-        for symbol in symbols_in(result):
-            read.inputs |= symbol._inputs
-            read.streaming = read.streaming or symbol._streaming
-        return read
+        followed, failure = False, None
+        for answer in (True, False):
+            try:
+                with _apart(flow.place.file.parent), one_way(answer), collecting(Registry()):
+                    result = function(*args)
+            except (Exception, SystemExit) as error:
+                failure = failure or error
+                continue
+            followed = True
+            for symbol in symbols_in(result):
+                read.inputs |= symbol._inputs
+                read.streaming = read.streaming or symbol._streaming
+        if followed:
+            return read
+        # A function may need what a symbol cannot give; then its text tells what it reads.
+        place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"
+        self._found.notes.append(
+            described(f"{place}: {flow.name} is followed by its text alone: {type(failure).__name__}: {failure}")
+        )
+        return _by_text(function)
 
 
 def _flow_kind(flow: Flow, dataset: Dataset) -> str:

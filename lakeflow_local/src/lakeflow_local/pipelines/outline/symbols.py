@@ -11,13 +11,22 @@ from __future__ import annotations
 import dis
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, ValuesView
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 _MOST_TEXT = 80
+_UNKNOWN = "only a running pipeline knows"
+_CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
 # How often a loop or a condition on a symbol goes on at one place of a source before it ends.
 _MOST_ROUNDS = 2
-_PLACEHOLDER = re.compile(r"__unknown_([0-9a-f]+)__")
+_MANY = 8
+# Whatever a source does to the case of a text.
+_PLACEHOLDER = re.compile(r"__unknown_([0-9a-f]+)__", re.IGNORECASE)
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 def placeholder(text: str) -> str:
@@ -35,11 +44,68 @@ def unknown_parts(text: str) -> list[str]:
     return [bytes.fromhex(match[1]).decode() for match in _PLACEHOLDER.finditer(text)]
 
 
+@dataclass
+class _Path:
+    """One way through a source, where its conditions depend on what is not known.
+
+    Attributes:
+        answer: whether such conditions hold; a loop ends after some rounds all the same.
+        rounds: how often the condition at each place was asked.
+        doubts: the places at which an answer was given, and on what it depends.
+        views: the temporary views that were created on it.
+    """
+
+    answer: bool = True
+    rounds: dict[tuple[Any, int], int] = field(default_factory=dict)
+    doubts: dict[tuple[str, int], str] = field(default_factory=dict)
+    views: dict[str, Symbol] = field(default_factory=dict)
+
+
+_path = _Path()
+
+
+@contextmanager
+def one_way(answer: bool = True) -> Iterator[_Path]:
+    """Conditions on what is not known begin anew, and give `answer` first; views that exist already stay."""
+    global _path
+    before, _path = _path, _Path(answer, views=dict(_path.views))
+    try:
+        yield _path
+    finally:
+        _path = before
+
+
+def doubt(text: str) -> FrameType:
+    """Notes that the source depends on what `text` says, and gives the place at which it does."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    _path.doubts.setdefault((frame.f_code.co_filename, frame.f_lineno), text)
+    return frame
+
+
+def _decided(text: str) -> bool:
+    frame = doubt(f"{text}, which {_UNKNOWN}")
+    key = (frame.f_code, frame.f_lasti)
+    _path.rounds[key] = _path.rounds.get(key, 0) + 1
+    return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
+
+
 class Setting(str):
     """The value of a configuration key that was not given: `${key}`, also where a number is wanted."""
 
     def __new__(cls, key: str) -> Setting:
         return super().__new__(cls, placeholder(f"${{{key}}}"))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, str) or not other or isinstance(other, Setting):
+            return str.__eq__(self, other)
+        return _decided(described(self))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
     def __int__(self) -> int:
         return 1
@@ -121,6 +187,8 @@ class Symbol:
         wrapped = _wrapped(self)
         if wrapped is not None:
             return self.derived(f"{name}(…)", wrapped(*args, **kwargs))
+        if name in _CREATE_VIEW and args:
+            _path.views[str(args[0]).lower()] = self
         if name == "transform" and args and callable(args[0]) and not isinstance(args[0], Symbol):
             return self.derived(self._text, args[0](self, *args[1:], **kwargs))
         if len(args) == 1 and not kwargs and isinstance(args[0], str) and name in ("col", "column", "expr"):
@@ -129,11 +197,11 @@ class Symbol:
             result = self.derived(getattr(args[0], "__name__", "function"))
             object.__setattr__(result, "__wrapped__", args[0])
             return result
-        shown = ", ".join([*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())])
-        return self.derived(f"{self._text}({shown})", args, kwargs)
+        given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
+        return self.derived(f"{self._text}({given})", args, kwargs)
 
     def __getitem__(self, key: Any) -> Any:
-        return self.derived(f"{self._text}[{_shown(key)}]", key)
+        return self.derived(f"{self._text}[{shown(key)}]", key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -144,6 +212,9 @@ class Symbol:
     def __iter__(self) -> Iterator[Any]:
         """One round with a symbol; in `a, b = symbol`, as many as are wanted."""
         wanted = _unpacked(sys._getframe(1))
+        if wanted is None:
+            doubt(f"{self._text}, which {_UNKNOWN}")
+            wanted = 1
         return iter([self.derived(f"{self._text}[{index}]") for index in range(wanted)])
 
     def __next__(self) -> Any:
@@ -155,13 +226,10 @@ class Symbol:
         return True
 
     def __len__(self) -> int:
-        return 1
+        return 1 if _path.answer else _MANY
 
     def __bool__(self) -> bool:
-        frame = sys._getframe(1)
-        key = (frame.f_code, frame.f_lasti)
-        _rounds[key] = _rounds.get(key, 0) + 1
-        return _rounds[key] <= _MOST_ROUNDS
+        return _decided(self._text)
 
     def __str__(self) -> str:
         return placeholder(self._text)
@@ -212,17 +280,14 @@ class Symbol:
         return self
 
 
-_rounds: dict[tuple[Any, int], int] = {}
-
-
-def forget_rounds() -> None:
-    """Conditions on symbols begin anew, for another function or file."""
-    _rounds.clear()
+def view(name: str) -> Symbol | None:
+    """The temporary view of that name."""
+    return _path.views.get(name.lower().strip("`"))
 
 
 def _operator(template: str) -> Callable:
     def method(self: Symbol, *others: Any) -> Symbol:
-        return self.derived(template.format(repr(self), *map(_shown, others)), others)
+        return self.derived(template.format(repr(self), *map(shown, others)), others)
 
     return method
 
@@ -247,12 +312,24 @@ def symbols_in(value: Any, depth: int = 4) -> Iterator[Symbol]:
     elif depth and isinstance(value, dict):
         for item in value.values():
             yield from symbols_in(item, depth - 1)
-    elif depth and isinstance(value, Iterable) and isinstance(value, (list, tuple, set, frozenset)):
+    elif depth and isinstance(value, (list, tuple, set, frozenset, ValuesView)):
         for item in value:
             yield from symbols_in(item, depth - 1)
 
 
-def _shown(value: Any) -> str:
+def is_unknown(value: Any, depth: int = 4) -> bool:
+    """Whether a value, or something in it, is not known."""
+    if isinstance(value, str):
+        return bool(_PLACEHOLDER.search(value))
+    if depth and isinstance(value, dict):
+        return any(is_unknown(item, depth - 1) for item in (*value, *value.values()))
+    if depth and isinstance(value, (list, tuple, set, frozenset, ValuesView)):
+        return any(is_unknown(item, depth - 1) for item in value)
+    return isinstance(value, Symbol)
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a symbol's text."""
     if isinstance(value, Symbol):
         return repr(value)
     if isinstance(value, str):
@@ -271,11 +348,11 @@ def _wrapped(symbol: Symbol) -> Callable | None:
         return None
 
 
-def _unpacked(frame: Any) -> int:
-    """How many values the caller's next step takes apart: `a, b = …` takes two; a loop goes round once."""
+def _unpacked(frame: Any) -> int | None:
+    """How many values the caller's next step takes apart: `a, b = …` takes two; None for a loop."""
     code = frame.f_code.co_code
     at = frame.f_lasti
     name = dis.opname[code[at]]
     if name == "UNPACK_SEQUENCE":
         return code[at + 1]
-    return code[at + 1] & 0xFF if name == "UNPACK_EX" else 1
+    return code[at + 1] & 0xFF if name == "UNPACK_EX" else None

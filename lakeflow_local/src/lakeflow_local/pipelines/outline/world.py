@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -16,21 +18,24 @@ from typing import Any
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api, sql
 from lakeflow_local.pipelines.names import without_live
-from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, symbols_in
+from lakeflow_local.pipelines.outline import lenient
+from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, doubt, symbols_in, view
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
 _PIPELINES = ("dlt", "pyspark.pipelines")
 # Modules of Spark that need no session.
 _REAL_OF_SPARK = frozenset({"pyspark.sql.types", "pyspark.errors", "pyspark.sql.utils"})
 # Libraries that read settings; every other library is followed by a symbol.
-_REAL_LIBRARIES = frozenset({"yaml", "dateutil", "pytz", "typing_extensions", "jinja2", "packaging", "tomli"})
-# Parts of the standard library that reach out of the process or wait: following a source does neither.
-_NOT_FOLLOWED = frozenset({
-    "subprocess", "socket", "ssl", "http", "urllib.request", "ftplib", "smtplib", "multiprocessing", "shutil", "time",
-    "webbrowser", "ctypes", "concurrent", "asyncio", "signal", "threading",
+_REAL_LIBRARIES = frozenset({
+    "yaml", "dateutil", "pytz", "typing_extensions", "jinja2", "packaging", "tomli",
+    "pydantic",
 })  # fmt: skip
+# Parts of the standard library that wait.
+_NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", "signal", "threading", "time"})
 _OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
 _GET_SESSION = ("getOrCreate", "getActiveSession", "active")
+# json.`/folder`: files, not a table.
+_PATH = re.compile(r"(?:avro|binaryFile|csv|delta|json|orc|parquet|text|xml)\s*\.\s*`[^`]*/", re.IGNORECASE)
 _STREAMS = re.compile(
     r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
     re.IGNORECASE,
@@ -50,8 +55,16 @@ class _Reader(Symbol):
         result = super().__call__(*args, **kwargs)
         name = args[0] if args else kwargs.get("tableName", kwargs.get("name"))
         if self._text.rpartition(".")[2] == "table" and name is not None:
-            return Symbol(result._text, result._inputs | {without_live(str(name))}, result._streaming)
+            return result.derived(result._text, _named(str(name), self._streaming))
         return result
+
+
+def _named(name: str, streaming: bool = False) -> Symbol:
+    """The rows of a table, or of a temporary view that the source has made."""
+    made = view(name)
+    if made is not None:
+        return made
+    return Symbol(name, frozenset() if _PATH.match(name) else frozenset({without_live(name)}), streaming)
 
 
 class _Session(Symbol):
@@ -142,7 +155,7 @@ class _Module(Symbol):
 
     def derived(self, text: str, *others: Any) -> Symbol:
         symbol = super().derived(text, *others)
-        reads = symbol._inputs or symbol._streaming or any(symbols_in(others))
+        reads = symbol._inputs or symbol._streaming or next(symbols_in(others), None) is not None
         return symbol if reads else _Part(symbol._text, self._world)
 
 
@@ -155,7 +168,14 @@ class _Part(_Module):
         return super().__getattr__(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._world.spark if self._text.rpartition(".")[2] in _GET_SESSION else super().__call__(*args, **kwargs)
+        name = self._text.rpartition(".")[2]
+        if name in _GET_SESSION:
+            return self._world.spark
+        result = super().__call__(*args, **kwargs)
+        if name == "forName" and "DeltaTable" in self._text:
+            table = kwargs.get("tableOrViewName", args[-1] if args else None)
+            return Symbol(result._text, frozenset({without_live(str(table))}))
+        return result
 
 
 class _Builtins(dict):
@@ -164,7 +184,8 @@ class _Builtins(dict):
     def __init__(self, world: World):
         super().__init__(vars(builtins))
         self._world = world
-        self.update(__import__=world.import_, input=lambda *_: "", print=lambda *_, **__: None)
+        self.update(lenient.names, __import__=world.import_, input=lambda *_: "", print=lambda *_, **__: None)
+        self.update(exit=_exit, quit=_exit)
 
     def __missing__(self, name: str) -> Any:
         if self._world.open_names and not name.startswith("__"):
@@ -192,11 +213,15 @@ class World:
         self.dbutils = _Utils(_Conf("dbutils.widgets", configuration))
         self.builtins = _Builtins(self)
         self._modules: dict[Path, ModuleType] = {}
-        self._sys = _copy(sys, path=[str(folder) for folder in folders], modules={}, exit=_exit, argv=[""])
-        self._os = _copy(os, environ=_Environment(), getenv=_getenv, system=Symbol("os.system"))
+        streams = {name: io.StringIO() for name in ("stdin", "stdout", "stderr")}
+        self._sys = _copy(sys, path=[str(folder) for folder in folders], modules={}, exit=_exit, argv=[""], **streams)
+        ends = {name: Symbol(f"os.{name}") for name in ("_exit", "abort")}
         self.known: dict[str, Any] = {
             "sys": self._sys,
-            "os": self._os,
+            "os": _copy(os, **ends, environ=_Environment(), getenv=_getenv),
+            "importlib": _copy(
+                importlib, import_module=self._imported, reload=lambda module: module, util=Symbol("importlib.util")
+            ),
             "databricks.sdk.runtime.spark": self.spark,
             "databricks.sdk.runtime.dbutils": self.dbutils,
             "pyspark.dbutils.DBUtils": lambda *_: self.dbutils,
@@ -226,12 +251,12 @@ class World:
         """`spark.sql`: what the text reads, as far as it is a query."""
         text = str(sqlQuery)
         try:
-            read = sql.inputs(text)
-        except LakeflowError:
+            read = sql.inputs(text, parameters=args if isinstance(args, Mapping) else {})
+        except LakeflowError as error:
+            doubt(f"a query that cannot be read: {error.message}")
             read = []
-        inputs = frozenset(without_live(i.name) for i in read)
-        streaming = any(i.streaming for i in read) or bool(_STREAMS.search(text))
-        return Symbol("spark.sql(…)", inputs, streaming).derived("spark.sql(…)", frames)
+        tables = [_named(i.name, i.streaming) for i in read]
+        return Symbol("spark.sql(…)", streaming=bool(_STREAMS.search(text))).derived("spark.sql(…)", tables, frames)
 
     def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         """`import` inside followed sources."""
@@ -249,7 +274,15 @@ class World:
         top = name.split(".")[0]
         if top == name:
             return module
-        return self._find(top, importer, fromlist) or _Module(top, self)
+        if isinstance(module, _Module) and top not in self.known:
+            return _Module(top, self)
+        found = self._find(top, importer, fromlist)
+        return _Module(top, self) if found is None else found
+
+    def _imported(self, name: str, package: str | None = None) -> Any:
+        """`importlib.import_module`."""
+        file = {"__file__": sys._getframe(2).f_code.co_filename}
+        return self.import_(str(name).lstrip("."), file, None, ("",), len(str(name)) - len(str(name).lstrip(".")))
 
     def module(self, full: str) -> Any:
         return self.known[full] if full in self.known else importlib.import_module(full)
@@ -287,13 +320,13 @@ class World:
         folders = [importer.parent, *map(Path, self._sys.path), *list(importer.parents)[1:4]]
         for folder in dict.fromkeys(folder if folder.is_absolute() else importer.parent / folder for folder in folders):
             for base in (folder, folder / "src"):
-                if (module := self._in_folder(base, parts)) is not None:
+                if (module := self._in_folder(base, parts, importer)) is not None:
                     return module
         return None
 
-    def _in_folder(self, folder: Path, parts: list[str]) -> Any:
+    def _in_folder(self, folder: Path, parts: list[str], importer: Path | None = None) -> Any:
         path = folder.joinpath(*parts)
-        if (file := path.with_name(path.name + ".py")).is_file():
+        if (file := path.with_name(path.name + ".py")).is_file() and file != importer:
             return self._loaded(file, ".".join(parts))
         if (file := path / "__init__.py").is_file():
             return self._loaded(file, ".".join(parts))
@@ -309,7 +342,7 @@ class World:
             module.__dict__.update(self.names, _lakeflow=(file, self))
             try:
                 text = file.read_text(encoding="utf-8-sig")
-                code = compile(text, str(file), "exec", dont_inherit=True)
+                code = lenient.code_of(ast.parse(text, str(file)), str(file))
             except (SyntaxError, UnicodeDecodeError, ValueError) as error:
                 del self._modules[file]
                 line = getattr(error, "lineno", None)

@@ -4,6 +4,7 @@ The head of each statement is parsed here, on sqlglot's Databricks tokens; its q
 for Spark's own parser.
 """
 
+from lakeflow_local.pipelines.sql.json_paths import json_paths
 from lakeflow_local.pipelines.sql.parameters import filled
 from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite
 from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, defines, parse
@@ -22,6 +23,7 @@ __all__ = [
     "defines",
     "filled",
     "inputs",
+    "json_paths",
     "normalise",
     "parse",
     "rewrite",

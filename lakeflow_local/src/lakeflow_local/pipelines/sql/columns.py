@@ -26,7 +26,8 @@ def read_columns(cursor: Cursor, dataset: Dataset, what: str) -> Dataset:
     expectations: dict[str, Expectation] = {}
     primary_keys: list[PrimaryKey] = []
     foreign_keys: list[ForeignKey] = []
-    for _ in cursor.items(what):
+    # Databricks' grammar has no comma before CONSTRAINT … EXPECT.
+    for _ in cursor.items(what, also="CONSTRAINT"):
         # CONSTRAINT may also be a column's name.
         named = cursor.word() == "CONSTRAINT" and cursor.word(2) not in _AFTER_TYPE
         if named:
@@ -118,10 +119,10 @@ def _column_definition(cursor: Cursor, primary_keys: list[PrimaryKey], foreign_k
     column = Column(name, cursor.line_of(low, cursor.index) or None)
     while cursor.word() not in (",", ")"):
         constraint = None
+        if cursor.word() == "CONSTRAINT" and cursor.word(2) == "EXPECT":
+            break
         if cursor.accept("CONSTRAINT"):
             constraint = cursor.identifier(after="CONSTRAINT")
-            if cursor.word() == "EXPECT":
-                cursor.fail(f"a , is missing before CONSTRAINT {constraint}")
         if cursor.accept("NOT", "NULL"):
             column = dataclasses.replace(column, not_null=True)
         elif cursor.accept("NULL"):

@@ -150,14 +150,18 @@ class Cursor:
         self.index = close + 1
         return self.text(low, close)
 
-    def items(self, after: str) -> Iterator[None]:
-        """Stands at each item of a list in parentheses in turn; a comma after the last one is tolerated."""
+    def items(self, after: str, also: str | None = None) -> Iterator[None]:
+        """Stands at each item of a list in parentheses in turn; a comma after the last one is tolerated.
+
+        Args:
+            also: a word that begins an item even where no comma stands before it.
+        """
         if self.word() != "(":
             self.fail(f"expected ( after {after}; found {self.shown()}")
         self.index += 1
         while not self.accept(")"):
             yield
-            if not self.accept(",") and self.word() != ")":
+            if not self.accept(",") and self.word() not in (")", also):
                 self.fail(f"expected , or ) in {after} (…); found {self.shown()}")
 
     def column(self, after: str) -> str:

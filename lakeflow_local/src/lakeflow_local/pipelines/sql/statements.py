@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlglot.tokens import Token, TokenType
 
-from lakeflow_local.errors import UnsupportedError
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.sql.change_feed import ChangeFeed
 from lakeflow_local.pipelines.sql.clauses import Clauses
@@ -20,7 +19,7 @@ from lakeflow_local.pipelines.sql.cursor import QUERY_STARTS, Cursor
 from lakeflow_local.pipelines.sql.tokens import Source, is_string, split_name, written
 
 _CELL = re.compile(r"^--[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
-_MAGIC = re.compile(r"--[ \t]*MAGIC[ \t]*%(\S*)")
+_MAGIC = re.compile(r"--[ \t]*MAGIC[ \t]*%sql\b")
 _MAGIC_PREFIX = re.compile(r"^--[ \t]*MAGIC[ \t]?(?:%sql\b)?", re.MULTILINE)
 _NOT_A_STATEMENT = re.compile(r"\A(?:\s|--(?![ \t]*MAGIC)[^\n]*\n?)*")
 
@@ -83,7 +82,7 @@ def parse(
         LakeflowError: with file and line, for the first thing that is wrong.
         UnsupportedError: the same, for the first thing that Databricks has and this package has not.
     """
-    scope = _Scope(file, configuration, parameters or {})
+    scope = _Scope(file, configuration, {} if parameters is None else parameters)
     for cell in _cells(Source(text.removeprefix("\ufeff"), file, line)):
         for statement in _split(cell):
             scope.read(statement.substitute(scope.value))
@@ -109,16 +108,8 @@ def _cells(source: Source) -> Iterator[Source]:
         cell = source.slice(start, match.start() if match else len(source.text))
         start = match.end() if match else start
         magic = _MAGIC.match(cell.text, _NOT_A_STATEMENT.match(cell.text).end())  # type: ignore[union-attr]
-        if magic is None or magic[1].startswith("md"):
-            yield cell
-        elif magic[1] == "sql":
-            yield dataclasses.replace(cell, text=_MAGIC_PREFIX.sub("", cell.text))
-        else:
-            cell.fail(
-                f"%{magic[1]} cells are not supported in a pipeline's SQL notebook; move it to a Python source",
-                magic.start(),
-                UnsupportedError,
-            )
+        # Cells of other languages are nothing but comments here.
+        yield dataclasses.replace(cell, text=_MAGIC_PREFIX.sub("", cell.text)) if magic else cell
 
 
 def _split(source: Source) -> Iterator[Source]:

@@ -1,0 +1,153 @@
+"""Calls and look-ups that need a value which is not known give one that is not known, instead of an error.
+
+`json.loads(spark.conf.get("tables"))` cannot be followed; what it gives can: it is a symbol, as all that comes from
+it. To this end each call and each subscript of a source goes through the functions here.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType
+from typing import Any
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.outline.symbols import Symbol, doubt, is_unknown, placeholder, shown, symbols_in
+from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
+
+_CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
+_MEANT = (LakeflowError, NotebookExit, StopIteration)
+# These look at the frame that calls them.
+_NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
+
+
+def code_of(tree: ast.Module, file: str) -> CodeType:
+    """The code of a source whose calls and look-ups go through this module, by `names`."""
+    return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), file, "exec", dont_inherit=True)
+
+
+class _Rewriter(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in _NEED_THEIR_FRAME:
+            return node
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                keyword.value = ast.Call(ast.Name(_KEYWORDS, ast.Load()), [keyword.value], [])
+        call = ast.Call(ast.Name(_CALL, ast.Load()), [node.func, *node.args], node.keywords)
+        return ast.copy_location(call, node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load) or any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)):
+            return node
+        return ast.copy_location(ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, node.slice], []), node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return node
+
+
+def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    if getattr(function, "__name__", "") == "join" and len(args) == 1 and hasattr(args[0], "__next__"):
+        args = (list(args[0]),)
+    try:
+        result = function(*args, **kwargs)
+    except Exception as error:
+        owner = getattr(function, "__self__", None)
+        given = (args, kwargs, owner if isinstance(owner, str) else None)
+        if isinstance(error, _MEANT) or _is_of_a_source(function):
+            raise
+        if isinstance(error, OSError) and error.filename is not None and not is_unknown(given):
+            doubt(f"{error.filename}, which is not here")
+        # Spark needs a session for a type that is written as text.
+        elif not (isinstance(error, _Deed) or type(error).__module__.startswith("pyspark.") or is_unknown(given)):
+            raise
+        return _with_texts(function, args, kwargs)
+    if result is None and getattr(function, "__name__", "") == "get" and len(args) == 1 and is_unknown(args[0]):
+        return Symbol(f"get({shown(args[0])})")
+    return result
+
+
+def _with_texts(function: Any, args: tuple, kwargs: dict) -> Any:
+    """The call with the placeholders of symbols; a symbol where that does not work either."""
+    symbols = list(symbols_in((args, kwargs)))
+    if symbols:
+        try:
+            return function(*map(_as_text, args), **{name: _as_text(value) for name, value in kwargs.items()})
+        except Exception as error:
+            if isinstance(error, _MEANT):
+                raise
+    name = getattr(function, "__name__", type(function).__name__)
+    return Symbol(name).derived(f"{name}({', '.join(map(shown, (*args, *kwargs.values())))})", args, kwargs)
+
+
+def _item(value: Any, key: Any) -> Any:
+    try:
+        return value[key]
+    except (LookupError, TypeError):
+        if not is_unknown(key):
+            raise
+        return Symbol(f"…[{shown(key)}]")
+
+
+def _keywords(value: Any) -> Any:
+    """What `**value` gives; a symbol gives itself, under its own name."""
+    return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Symbol):
+        return placeholder(repr(value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_as_text, value))
+    return value
+
+
+def _is_of_a_source(function: Any) -> bool:
+    return (getattr(function, "__module__", None) or "").startswith(PREFIX)
+
+
+class _Deed(PermissionError):
+    """Something that following a source does not do."""
+
+
+_DEEDS = re.compile(
+    r"(subprocess|shutil|socket|ftplib|smtplib|urllib|sqlite3|webbrowser|telnetlib|imaplib|poplib|nntplib)\."
+    r"|os\.(system|exec|fork|forkpty|posix_spawn|spawn|kill|killpg|startfile|mkdir|remove|rename|rmdir|link|symlink"
+    r"|truncate|chmod|chown|chdir|putenv|unsetenv|utime)$"
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_guarded = False
+
+
+def _guard(event: str, given: tuple) -> None:
+    if not _guarded:
+        return
+    if _DEEDS.match(event) or (event == "open" and isinstance(given[2], int) and given[2] & _WRITES):
+        raise _Deed(f"{event} is not done while a source is followed")
+
+
+sys.addaudithook(_guard)
+
+
+@contextmanager
+def no_deeds() -> Iterator[None]:
+    """Nothing is written, started or connected to; what tries gives a symbol."""
+    global _guarded
+    before, _guarded = _guarded, True
+    try:
+        yield
+    finally:
+        _guarded = before
+
+
+names = {_CALL: _call, _ITEM: _item, _KEYWORDS: _keywords}
