@@ -8,11 +8,13 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import pytest
-from delta.tables import DeltaMergeBuilder, DeltaTable
+from delta.tables import DeltaTable
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import auto_cdc
 from lakeflow_local.pipelines.auto_cdc import Counts, apply_batch, target_schema
+from lakeflow_local.pipelines.auto_cdc import state as states
+from lakeflow_local.pipelines.auto_cdc.target import Target as TargetTable
 from lakeflow_local.pipelines.graph import AutoCdc
 
 CHANGES = "k INT, a STRING, b INT, seq INT, op STRING"
@@ -48,27 +50,9 @@ class Target:
 _number = itertools.count()
 
 
-# Compiling the queries takes longer than running them on some hundred rows.
-INTERPRETED = {
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def interpreted(spark):
-    before = {key: spark.conf.get(key) for key in INTERPRETED}
-    for key, value in INTERPRETED.items():
-        spark.conf.set(key, value)
-    yield
-    for key, value in before.items():
-        spark.conf.set(key, value)
-
-
 @pytest.fixture(scope="module")
 def make_target(spark, tmp_path_factory):
-    states = tmp_path_factory.mktemp("state")
+    folder = tmp_path_factory.mktemp("state")
     spark.sql("CREATE SCHEMA IF NOT EXISTS test_auto_cdc")
 
     def make(cdc: AutoCdc, schema: str = CHANGES, columns=None, properties=auto_cdc.TARGET_PROPERTIES) -> Target:
@@ -78,7 +62,7 @@ def make_target(spark, tmp_path_factory):
         listed = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
         spark.sql(f"CREATE TABLE {name} ({ddl}) USING delta" + (f" TBLPROPERTIES ({listed})" if listed else ""))
         made.append(name)
-        return Target(spark, cdc, name, str(states / str(next(_number))), schema)
+        return Target(spark, cdc, name, str(folder / str(next(_number))), schema)
 
     made: list[str] = []
     yield make
@@ -144,7 +128,7 @@ def model_history(events, *, tracked=(0, 1), sparse=False) -> list[tuple]:
     return sorted(rows, key=repr)
 
 
-def a_feed(rng: random.Random, keys: int = 120) -> list[tuple]:
+def a_feed(rng: random.Random, keys: int = 150) -> list[tuple]:
     """Few values and sequence numbers, so that runs and deletes of all kinds occur; one content a number."""
     feed = []
     for key in range(keys):
@@ -155,37 +139,42 @@ def a_feed(rng: random.Random, keys: int = 120) -> list[tuple]:
     return feed
 
 
-def some_batches(rng: random.Random, feed: list[tuple], count: int = 2) -> list[list[tuple]]:
-    """The feed in any order, in batches, with duplicates inside and across them, and one batch that comes again."""
-    events = feed + rng.choices(feed, k=len(feed) // 5)
-    rng.shuffle(events)
-    cuts = sorted(rng.sample(range(1, len(events)), count - 1))
-    batches = [events[low:high] for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True)]
-    return [*batches, batches[0]]
-
-
 class Killed(Exception):
     pass
 
 
-def apply_with_kills(monkeypatch, rng: random.Random, target: Target, batches: list[list[tuple]]) -> None:
-    """Applies the batches; some die between the writes of the state and the target, or just after, and come again."""
-    execute = DeltaMergeBuilder.execute
+def die_before(monkeypatch, *names: str):
+    """Writes of the target that are killed: what comes before them is done."""
 
-    def dies_before(merge):
+    def killed(*_, **__):
         raise Killed
 
-    def dies_after(merge):
-        execute(merge)
-        raise Killed
+    for name in names:
+        monkeypatch.setattr(TargetTable, name, killed)
 
+
+def apply_with_kills(monkeypatch, rng: random.Random, target: Target, feed: list[tuple]) -> None:
+    """The feed in three batches, cut differently for every key, each event at random in one or more of them.
+
+    Keys do not meet, so that one table holds as many feeds as there are keys. The first batch is killed between the
+    writes of the state and of the target and comes again, with more, in the second; the second was written but is not
+    known to be, so for half of the keys it comes again in the third.
+    """
+    cuts = {key: rng.choice(("early", "late", "mixed")) for key in range(1000)}
+    batches: list[list[tuple]] = [[], [], []]
+    for event in feed:
+        key = event[0]
+        number = {"early": 0, "late": rng.choice((1, 2)), "mixed": rng.choice((0, 1, 2))}[cuts[key]]
+        batches[number].append(event)
+    batches[1] += batches[0] + rng.choices(batches[0], k=20)
+    batches[2] += [event for event in batches[1] if event[0] % 2]
     for batch in batches:
-        kill = rng.choice([None, dies_before, dies_after])
-        if kill:
-            with monkeypatch.context() as patch, pytest.raises(Killed):
-                patch.setattr(DeltaMergeBuilder, "execute", kill)
-                target.apply(batch)
-        target.apply(batch)
+        rng.shuffle(batch)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_before(patch, "_append", "_execute")
+        target.apply(batches[0])
+    target.apply(batches[1])
+    target.apply(batches[2])
 
 
 CASES = {
@@ -213,7 +202,7 @@ def test_any_order_any_batches_and_any_kill_give_what_the_events_mean(case, make
     rng = random.Random(case)
     feed = a_feed(rng)
     target = make_target(cdc)
-    apply_with_kills(monkeypatch, rng, target, some_batches(rng, feed))
+    apply_with_kills(monkeypatch, rng, target, feed)
     assert target.rows() == sorted(model(feed), key=repr)
 
 
@@ -222,7 +211,7 @@ def test_type_1_is_the_open_row_of_type_2_even_where_contents_tie(make_target, m
     feed = [(key, a, None, seq, "U") for key in range(40) for seq in (1, 2) for a in rng.sample("xyz", 2)]
     feed += [(key, None, None, 2, "D") for key in range(10)]
     rng.shuffle(feed)
-    monkeypatch.setattr(auto_cdc, "_COMPACT_ABOVE_FILES", 0)
+    monkeypatch.setattr(states, "COMPACT_ABOVE_FILES", 0)
     kept, hidden, history = make_target(KEPT), make_target(HIDDEN), make_target(HISTORY)
     kept.apply(feed)
     for target in (hidden, history):

@@ -1,0 +1,466 @@
+"""Applies one batch of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import reduce
+from operator import and_
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    AtomicType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    IntegralType,
+    LongType,
+    StringType,
+    StructField,
+    VariantType,
+)
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.auto_cdc.columns import END, START, column, columns, comparable, lacks, once
+from lakeflow_local.pipelines.auto_cdc.definition import Definition, evolve
+from lakeflow_local.pipelines.auto_cdc.state import State
+from lakeflow_local.pipelines.auto_cdc.target import (
+    AT,
+    DELETED,
+    SMALL_BATCH_ROWS,
+    Counts,
+    Target,
+    plan_for,
+    session_of_its_own,
+)
+from lakeflow_local.pipelines.graph import AutoCdc
+
+_SEQUENCE, _DIGEST = "__cdc_sequence", "__cdc_digest"
+_TRUNCATES, _RANK = "__cdc_truncates", "__cdc_rank"
+_JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
+_PRUNED_BY = (StringType, IntegralType, DecimalType, DateType)
+# Which account of an event is right: the state's, then that of the visible row that starts there, then the end of one.
+_FROM_END, _FROM_START, _FROM_STATE, _FROM_BATCH = range(4)
+
+
+def apply_batch(
+    spark: SparkSession,
+    changes: DataFrame,
+    *,
+    target: str,
+    state: str,
+    cdc: AutoCdc,
+    generated: Collection[str] = (),
+) -> Counts:
+    """Applies one batch of changes to `target`. Flows that share a target share `state`, and take turns.
+
+    A column that the target lacks is added to it. One that the changes lack is NULL in what they write, unless it is in
+    `generated` or has a default, and then it is Delta's to fill. A batch that changes nothing makes no commit in a
+    target that was made with `TARGET_PROPERTIES`.
+
+    Args:
+        target: qualified name of a Delta table that has the columns of `target_schema`.
+        state: path or URL of the folder of the ordering state; the same for the life of the target, removed with the
+            target's rows.
+        generated: columns of the target that Delta computes.
+
+    Raises:
+        LakeflowError: a key or the sequence is NULL in some rows, or the state was made by another definition.
+    """
+    session, changes = session_of_its_own(spark, changes)
+    plan_for(session, small=True)
+    definition = Definition.of(changes, cdc)
+    evolve(session, target, definition.schema)
+    return _Batch(session, definition, changes, Target(session, target), state, generated).apply()
+
+
+class _Batch:
+    """One batch on its way into the target.
+
+    Events are rows of the keys, `_SEQUENCE`, `DELETED`, `_DIGEST` and the values; the values of a delete are NULL.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        definition: Definition,
+        changes: DataFrame,
+        target: Target,
+        state: str,
+        generated: Collection[str],
+    ):
+        self.spark = spark
+        self.definition = definition
+        self.cdc = definition.cdc
+        self.target = target
+        self.state_path = state
+
+        fields = {field.name.lower(): field for field in target.schema}
+        given = {field.name.lower() for field in definition.schema}
+        by_delta = {name.lower() for name in generated}
+        self.key_fields = [fields[key.lower()] for key in definition.keys]
+        self.keys = [field.name for field in self.key_fields]
+        self.value_fields = [
+            field
+            for name, field in fields.items()
+            if field.name not in (*self.keys, START, END)
+            and (name in given or not (name in by_delta or "CURRENT_DEFAULT" in field.metadata))
+        ]
+        self.values = [field.name for field in self.value_fields]
+        self.content = [DELETED, _DIGEST, *self.values]
+        self.sequence_type = fields[START.lower()].dataType if self.cdc.scd_type == 2 else definition.sequence.dataType
+        self.keeps_events = self.cdc.scd_type == 2 or bool(definition.ignored)
+        # The rows of the target tell their order themselves if they keep the sequence as it came.
+        plain = fields.get(self.cdc.sequence_by.strip("`").lower())
+        kept = plain in self.value_fields and plain.name.lower() in given and plain.dataType == self.sequence_type
+        self.sequence_column = plain.name if kept and not self.keeps_events else None
+        self.changes = self._events_of(changes, given)
+
+    def apply(self) -> Counts:
+        truncates = self.cdc.apply_as_truncates is not None
+        if truncates:
+            self.changes = once(self.changes)
+        last = (
+            self.changes.where(~F.col(_TRUNCATES))
+            .groupBy(*columns([*self.keys, *([_SEQUENCE] if self.keeps_events else [])]))
+            .agg(
+                F.max_by(F.struct(*columns([_SEQUENCE, *self.content])), _order()).alias("__cdc_event"),
+                F.count("*").alias("__cdc_rows"),
+                F.count_if(lacks(_SEQUENCE, self.sequence_type)).alias("__cdc_unordered"),
+            )
+        )
+        last = once(last)
+        rows, deletes = self._inspect(last)
+        plan_for(self.spark, small=rows <= SMALL_BATCH_ROWS)
+        truncation = self._last_truncation() if truncates else None
+        if not rows and truncation is None:
+            return Counts()
+        self.state = self._open_state()
+        events = last.select(
+            *columns(self.keys), *(F.col("__cdc_event")[name].alias(name) for name in (_SEQUENCE, *self.content))
+        )
+        if self.cdc.scd_type == 2:
+            return self._apply_to_history(events)
+        if self.definition.ignored:
+            return self._apply_sparse(events)
+        if truncation is not None:
+            self._remember(truncation)
+        if truncates and not self.state.empty:
+            until = F.broadcast(self._truncated_until())
+            survives = F.col(DELETED) | F.col(AT).isNull() | (F.col(_SEQUENCE) > F.col(AT))
+            events = events.crossJoin(until).where(survives).drop(AT)
+        if self.sequence_column:
+            return self._apply_by_target(events, deletes > 0, truncation is not None)
+        return self._apply_by_state(events, truncation is not None)
+
+    def _events_of(self, changes: DataFrame, given: set[str]) -> DataFrame:
+        def holds(predicate: str | None) -> Column:
+            return F.lit(False) if predicate is None else F.coalesce(F.expr(predicate), F.lit(False))
+
+        deleted = holds(self.cdc.apply_as_deletes)
+        typed = changes.select(
+            *(column(field.name).cast(field.dataType).alias(field.name) for field in self.key_fields),
+            F.expr(self.cdc.sequence_by).cast(self.sequence_type).alias(_SEQUENCE),
+            deleted.alias(DELETED),
+            holds(self.cdc.apply_as_truncates).alias(_TRUNCATES),
+            *(
+                F.when(~deleted, column(field.name) if field.name.lower() in given else F.lit(None))
+                .cast(field.dataType)
+                .alias(field.name)
+                for field in self.value_fields
+            ),
+        )
+        return typed.withColumn(_DIGEST, self._digest())
+
+    def _digest(self, alias: str = "") -> Column:
+        """Orders contents. The place of a column, and one that is NULL, have no part in it: columns may be added."""
+        parts: list[Column] = []
+        for field in sorted(self.value_fields, key=lambda field: field.name):
+            value = column(field.name, alias)
+            if not isinstance(field.dataType, AtomicType) or isinstance(field.dataType, VariantType):
+                value = F.to_json(F.struct(value), _JSON)
+            # A hash passes over a NULL, so that each value comes with its column's name.
+            parts += [F.when(column(field.name, alias).isNotNull(), F.lit(field.name)), value]
+        return F.xxhash64(*parts) if parts else F.lit(0).cast(LongType())
+
+    def _inspect(self, last: DataFrame) -> tuple[int, int]:
+        """The number of events and of deletes among them; refuses NULL keys and sequences, learns the keys' range."""
+        ranged = [field.name for field in self.key_fields if isinstance(field.dataType, _PRUNED_BY)]
+        found = last.agg(
+            F.count("*").alias("events"),
+            F.count_if("__cdc_event." + DELETED).alias("deletes"),
+            F.sum("__cdc_unordered").alias("__cdc_unordered"),
+            F.array(*(F.sum(F.when(column(key).isNull(), F.col("__cdc_rows"))) for key in self.keys)).alias("lacking"),
+            F.struct(F.lit(0), *(F.min(column(key)) for key in ranged)).alias("low"),
+            F.struct(F.lit(0), *(F.max(column(key)) for key in ranged)).alias("high"),
+        ).first()
+        for key, lacking in zip(self.keys, found["lacking"], strict=True):
+            if lacking:
+                raise self._null("key", key, lacking)
+        if found["__cdc_unordered"]:
+            raise self._null("sequence_by", self.cdc.sequence_by, found["__cdc_unordered"])
+        self.range = [
+            (key, F.lit(low), F.lit(high))
+            for key, low, high in zip(ranged, found["low"][1:], found["high"][1:], strict=True)
+            if low is not None
+        ]
+        return found["events"], found["deletes"]
+
+    def _null(self, what: str, name: str, rows: int) -> LakeflowError:
+        return LakeflowError(
+            f"AUTO CDC into {self.target.name}: the {what} {name} is NULL in {rows} change{'s' if rows > 1 else ''};"
+            " drop such rows before, for example by an expectation"
+        )
+
+    def _within_range(self, alias: str = "") -> Column:
+        """Confines a scan to the range of the batch's keys, so that Delta can skip files."""
+        return reduce(and_, (column(key, alias).between(low, high) for key, low, high in self.range), F.lit(True))
+
+    def _same_keys(self) -> Column:
+        same = (column(key, "t") == column(key, "s") for key in self.keys)
+        return reduce(and_, same, self._within_range("t"))
+
+    # The state
+
+    def _open_state(self) -> State:
+        fields = [*self.key_fields, StructField(_SEQUENCE, self.sequence_type), StructField(DELETED, BooleanType())]
+        if not self.keeps_events and self.sequence_column is None:
+            fields.append(StructField(_DIGEST, LongType()))
+        fixed = len(fields)
+        if self.keeps_events:
+            fields += self.value_fields
+        return State(self.spark, self.state_path, self.target.name, fields, fixed=fixed, target_empty=self.target.empty)
+
+    def _known(self) -> DataFrame:
+        """What the state has of the batch's keys, and some others."""
+        return self.state.events().where(self._within_range())
+
+    def _remember(self, events: DataFrame) -> None:
+        def needed(events: DataFrame) -> DataFrame:
+            by = [*self.keys, _SEQUENCE] if self.keeps_events else self.keys
+            tie = self._digest() if self.keeps_events else F.lit(0) if self.sequence_column else F.col(_DIGEST)
+            return _winners(events, by, F.struct(_SEQUENCE, DELETED, tie))
+
+        self.state.add(events, needed)
+
+    # Truncation
+
+    def _last_truncation(self) -> DataFrame | None:
+        """The last truncation of the batch as an event without keys, if there is one."""
+        marks = self.changes.where(F.col(_TRUNCATES))
+        found = marks.agg(
+            F.count("*").alias("__cdc_rows"), F.count_if(lacks(_SEQUENCE, self.sequence_type)).alias("__cdc_unordered")
+        ).first()
+        if found["__cdc_unordered"]:
+            raise self._null("sequence_by", self.cdc.sequence_by, found["__cdc_unordered"])
+        if not found["__cdc_rows"]:
+            return None
+        keys = (F.lit(None).cast(field.dataType).alias(field.name) for field in self.key_fields)
+        return marks.agg(F.max(_SEQUENCE).alias(_SEQUENCE)).select(*keys, _SEQUENCE, F.lit(True).alias(DELETED))
+
+    def _truncated_until(self) -> DataFrame:
+        return self.state.events().where(column(self.keys[0]).isNull()).agg(F.max(_SEQUENCE).alias(AT))
+
+    # Type 1
+
+    def _apply_by_target(self, events: DataFrame, any_deletes: bool, truncated: bool) -> Counts:
+        """The target keeps the sequence: the state only has to remember the deletes."""
+        if any_deletes:
+            self._remember(events.where(DELETED))
+        if not self.state.empty:
+            gone = self._known().select(
+                *(column(key).alias(f"{AT}_{key}") for key in self.keys), F.col(_SEQUENCE).alias(AT)
+            )
+            superseded = reduce(and_, (column(key) == column(f"{AT}_{key}") for key in self.keys))
+            events = events.join(gone, superseded & ~F.col(DELETED) & (F.col(AT) >= F.col(_SEQUENCE)), "left_anti")
+        deleted = 0
+        current = column(self.sequence_column, "t")
+        if truncated:
+            until = self._truncated_until().first()[AT]
+            deleted = self.target.delete(current <= F.lit(until))
+        sequence = column(_SEQUENCE, "s")
+        newer = (sequence > current) | ((sequence == current) & (column(_DIGEST, "s") > self._digest("t")))
+        counts = self._merge(events, deletes=sequence >= current, updates=newer)
+        return Counts(counts.upserted, counts.deleted + deleted)
+
+    def _apply_by_state(self, events: DataFrame, truncated: bool) -> Counts:
+        """The target does not keep the sequence: the state has that of every key, with a digest that decides ties."""
+        if self.state.empty:
+            self._remember(events)
+            return self._merge(events)
+        known = (
+            self._known()
+            .join(events.select(*columns(self.keys)), self.keys, "left_semi")
+            .groupBy(*columns(self.keys))
+            .agg(F.max(_order()).alias("__cdc_known"))
+        )
+        # An event that the state has may not be in the target: the batch before was killed in between.
+        fresh = events.join(known, self.keys, "left").where(
+            F.col("__cdc_known").isNull() | (_order() >= F.col("__cdc_known"))
+        )
+        fresh = once(fresh.withColumn("__cdc_new", F.col("__cdc_known").isNull() | (_order() > F.col("__cdc_known"))))
+        new = fresh.where("__cdc_new")
+        if truncated:
+            last = _winners(self.state.events().where(column(self.keys[0]).isNotNull()), self.keys, _order())
+            gone = last.crossJoin(F.broadcast(self._truncated_until())).where(F.col(_SEQUENCE) <= F.col(AT))
+            gone = gone.join(fresh.select(*columns(self.keys)), self.keys, "left_anti")
+            fresh = fresh.unionByName(
+                gone.select(*columns(self.keys), F.lit(True).alias(DELETED)), allowMissingColumns=True
+            )
+            fresh = once(fresh)
+            self.range = []
+        if not new.isEmpty():
+            self._remember(new)
+        return self._merge(fresh, updates=self._differs())
+
+    def _apply_sparse(self, events: DataFrame) -> Counts:
+        by_key = Window.partitionBy(*columns(self.keys)).orderBy(F.desc(_SEQUENCE))
+        rows = self._filled(self._past_and(events)).withColumn("__cdc_nth", F.row_number().over(by_key))
+        return self._merge(once(rows.where("__cdc_nth = 1")), updates=self._differs())
+
+    def _differs(self) -> Column:
+        source, target = (comparable(self.value_fields, side) for side in "st")
+        return ~source.eqNullSafe(target)
+
+    def _merge(self, rows: DataFrame, *, deletes: Column | None = None, updates: Column | None = None) -> Counts:
+        return self.target.merge(rows, self._same_keys(), self.values, keys=self.keys, deletes=deletes, updates=updates)
+
+    # Type 2
+
+    def _apply_to_history(self, events: DataFrame) -> Counts:
+        affected = events.select(*columns(self.keys)).distinct()
+        shown = once(self.target.rows().where(self._within_range()).join(affected, self.keys, "left_semi"))
+        if self.definition.ignored:
+            timeline = self._timeline(self._filled(self._past_and(events)))
+        else:
+            known = self._known().join(affected, self.keys, "left_semi")
+            timeline = once(self._timeline(self._past(events, shown, known)))
+            in_state = F.col(_RANK).eqNullSafe(F.lit(_FROM_STATE))
+            unseen = timeline.where(F.when(in_state, F.col("__cdc_new")).otherwise(F.col("__cdc_hidden")))
+            if not unseen.isEmpty():
+                self._remember(unseen)
+        return self.target.replace(
+            shown, timeline.where("__cdc_shown"), self.value_fields, keys=self.keys, same_keys=self._same_keys()
+        )
+
+    def _past(self, events: DataFrame, shown: DataFrame, state: DataFrame) -> DataFrame:
+        """Every event that the batch, the state and the visible rows of its keys know of, one for a sequence value.
+
+        The event at the head of a longer run is in the state, as it was: the row shows another's content. A row's end
+        is a delete unless another row starts there.
+        """
+        event = F.struct(*columns(self.content))
+        rows = [
+            shown.where(F.col(END).isNotNull()).select(
+                *columns(self.keys),
+                F.col(END).alias(_SEQUENCE),
+                F.struct(
+                    F.lit(True).alias(DELETED),
+                    F.lit(None).cast(LongType()).alias(_DIGEST),
+                    *(F.lit(None).cast(field.dataType).alias(field.name) for field in self.value_fields),
+                ).alias("__cdc_event"),
+                F.lit(_FROM_END).alias(_RANK),
+            ),
+            shown.where(F.col(START).isNotNull())
+            .withColumn(DELETED, F.lit(False))
+            .withColumn(_DIGEST, self._digest())
+            .select(
+                *columns(self.keys),
+                F.col(START).alias(_SEQUENCE),
+                event.alias("__cdc_event"),
+                F.lit(_FROM_START).alias(_RANK),
+            ),
+            state.withColumn(_DIGEST, F.when(~F.col(DELETED), self._digest())).select(
+                *columns([*self.keys, _SEQUENCE]), event.alias("__cdc_event"), F.lit(_FROM_STATE).alias(_RANK)
+            ),
+            events.select(
+                *columns([*self.keys, _SEQUENCE]), event.alias("__cdc_event"), F.lit(_FROM_BATCH).alias(_RANK)
+            ),
+        ]
+        order = F.struct(F.col("__cdc_event")[DELETED], F.col("__cdc_event")[_DIGEST])
+        from_batch = F.col(_RANK) == _FROM_BATCH
+        merged = (
+            reduce(DataFrame.unionByName, rows)
+            .groupBy(*columns([*self.keys, _SEQUENCE]))
+            .agg(
+                F.max_by("__cdc_event", F.when(from_batch, order)).alias("__cdc_batch"),
+                F.max_by("__cdc_event", F.when(~from_batch, F.struct(_RANK, order))).alias("__cdc_known"),
+                F.max(F.when(~from_batch, F.col(_RANK))).alias(_RANK),
+            )
+        )
+
+        def rank(name: str) -> Column:
+            return F.struct(F.col(name)[DELETED], F.col(name)[_DIGEST])
+
+        merged = merged.withColumn(
+            "__cdc_new",
+            F.col("__cdc_batch").isNotNull()
+            & (F.col("__cdc_known").isNull() | (rank("__cdc_batch") > rank("__cdc_known"))),
+        ).withColumn("__cdc_event", F.when(F.col("__cdc_new"), F.col("__cdc_batch")).otherwise(F.col("__cdc_known")))
+        return merged.select(
+            *columns([*self.keys, _SEQUENCE, _RANK, "__cdc_new"]),
+            *(F.col("__cdc_event")[name].alias(name) for name in (DELETED, *self.values)),
+        )
+
+    def _timeline(self, events: DataFrame) -> DataFrame:
+        """The events in their order, those that end a run with its row in their place.
+
+        Adds `shown`, with `START` and `END` of the row, and `hidden`: the visible rows do not give the event back.
+        """
+        by_key = Window.partitionBy(*columns(self.keys)).orderBy(_SEQUENCE)
+        so_far = by_key.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+        names = self.definition.tracked
+        names = None if names is None else {name.lower() for name in names}
+        tracked = comparable(field for field in self.value_fields if names is None or field.name.lower() in names)
+        upsert, after_upsert = ~F.col(DELETED), ~F.coalesce(F.lag(DELETED).over(by_key), F.lit(True))
+        events = events.withColumn(
+            "__cdc_continues", upsert & after_upsert & tracked.eqNullSafe(F.lag(tracked).over(by_key))
+        ).withColumns(
+            {
+                "__cdc_continued": F.coalesce(F.lead("__cdc_continues").over(by_key), F.lit(False)),
+                "__cdc_head": F.last(
+                    F.when(upsert & ~F.col("__cdc_continues"), F.col(_SEQUENCE)), ignorenulls=True
+                ).over(so_far),
+                "__cdc_next": F.lead(_SEQUENCE).over(by_key),
+                "__cdc_repeated": F.col(DELETED) & ~after_upsert,
+            }
+        )
+        ends_run, lived = upsert & ~F.col("__cdc_continued"), F.col("__cdc_head").isNotNull()
+        return events.select(
+            "*",
+            (ends_run | (F.col("__cdc_repeated") & lived)).alias("__cdc_shown"),
+            F.when(upsert, F.col("__cdc_continues") | F.col("__cdc_continued")).otherwise(~lived).alias("__cdc_hidden"),
+            F.when(ends_run, F.col("__cdc_head")).alias(START),
+            F.when(ends_run, F.col("__cdc_next")).otherwise(F.col(_SEQUENCE)).alias(END),
+        )
+
+    # NULLs that are ignored
+
+    def _past_and(self, events: DataFrame) -> DataFrame:
+        """Adds the events to the state, and gives all that it has of their keys."""
+        self._remember(events)
+        past = self._known().join(events.select(*columns(self.keys)), self.keys, "left_semi")
+        return _winners(past, [*self.keys, _SEQUENCE], F.struct(DELETED, self._digest()))
+
+    def _filled(self, events: DataFrame) -> DataFrame:
+        """The events with the value before, since the last delete, in the place of a NULL that is to be ignored."""
+        by_key = Window.partitionBy(*columns(self.keys)).orderBy(_SEQUENCE)
+        in_life = Window.partitionBy(*columns([*self.keys, AT])).orderBy(_SEQUENCE)
+        return (
+            events.withColumn(AT, F.sum(F.col(DELETED).cast("int")).over(by_key))
+            .withColumns(
+                {name: F.last(column(name), ignorenulls=True).over(in_life) for name in self.definition.ignored}
+            )
+            .withColumns({name: F.when(~F.col(DELETED), column(name)) for name in self.definition.ignored})
+            .drop(AT)
+        )
+
+
+def _order() -> Column:
+    return F.struct(_SEQUENCE, DELETED, _DIGEST)
+
+
+def _winners(events: DataFrame, by: list[str], order: Column) -> DataFrame:
+    rest = [name for name in events.columns if name not in by]
+    last = events.groupBy(*columns(by)).agg(F.max_by(F.struct(*columns(rest)), order).alias("__cdc_event"))
+    return last.select(*columns(by), "__cdc_event.*")
