@@ -49,6 +49,7 @@ __all__ = [
     "materialized_view",
     "on_event_hook",
     "read",
+    "readStream",
     "read_stream",
     "replace_flow",
     "table",
@@ -298,6 +299,9 @@ def read_stream(name: str) -> Any:
     from pyspark.sql import SparkSession
 
     return SparkSession.getActiveSession().readStream.table(name)
+
+
+readStream = read_stream  # noqa: N816
 
 
 def _names(columns: Iterable[Any] | Any | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ def _split(text: str) -> list[Cell]:
     start = 0
     for match in [*_SEPARATOR.finditer(text), None]:
         body = text[start : match.start() if match else len(text)]
-        found += _cell(body, text.count("\n", 0, start) + 1, plain)
+        found += [
+            dataclasses.replace(cell, text=_without_line_magics(cell.text)) if cell.language == PYTHON else cell
+            for cell in _cell(body, text.count("\n", 0, start) + 1, plain)
+        ]
         start = match.end() if match else start
     return found
 
@@ -134,7 +138,7 @@ def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
     if stripped.startswith("%") and not stripped.startswith("%%"):
         name, _, rest = stripped[1:].partition("\n")
         word, _, first = name.partition(" ")
-        if word in (SQL, PYTHON, RUN) or word in ("scala", "r", "sh", "fs"):
+        if word in (SQL, PYTHON, RUN) or word in ("md", "md-sandbox", "scala", "r", "sh", "fs"):
             skipped = body[: len(body) - len(stripped)].count("\n")
             return _of_magic(word, f"{first}\n{rest}", line + skipped)
     if stripped.startswith("%%"):
@@ -150,5 +154,5 @@ def _without_line_magics(body: str) -> str:
     try:
         ast.parse(body)
         return body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError):
         return "\n".join("" if _SHELL_OR_LINE_MAGIC.match(text) else text for text in body.split("\n"))

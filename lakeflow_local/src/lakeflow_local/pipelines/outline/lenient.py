@@ -21,13 +21,20 @@ from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
 _MEANT = (LakeflowError, NotebookExit, StopIteration)
+# A long chain of calls is a deep tree.
+_DEEPEST = 6000
 # These look at the frame that calls them.
 _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
 
 
 def code_of(tree: ast.Module, file: str) -> CodeType:
     """The code of a source whose calls and look-ups go through this module, by `names`."""
-    return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), file, "exec", dont_inherit=True)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), file, "exec", dont_inherit=True)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _Rewriter(ast.NodeTransformer):

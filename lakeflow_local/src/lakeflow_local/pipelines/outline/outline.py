@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -27,9 +28,9 @@ from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import Setting, described, one_way, symbols_in, unknown_parts
 from lakeflow_local.pipelines.outline.world import World
 from lakeflow_local.pipelines.registry import Registry, collecting
-from lakeflow_local.pipelines.sources import Loader, forget_modules, line_in
+from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
-_SECONDS = 20
+_SECONDS = 10
 _STREAM_READS = frozenset({"readStream", "read_stream"})
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
@@ -174,8 +175,12 @@ def _caught(found: Outline, path: Path) -> Iterator[None]:
             ]
     except LakeflowError as error:
         found.errors.append(Fault(str(error.file or path), error.line, described(error.message)))
-    except (Exception, SystemExit) as error:
-        found.errors.append(Fault(str(path), line_in(error, path), described(f"{type(error).__name__}: {error}")))
+    except (Exception, SystemExit, _TooLong) as error:
+        found.errors.append(Fault(str(path), line_in(error, path), described(_told(error))))
+
+
+class _TooLong(BaseException):
+    """A source goes on for too long."""
 
 
 @contextlib.contextmanager
@@ -200,10 +205,11 @@ def _limited() -> Iterator[None]:
         return
 
     def stop(*_: Any) -> None:
-        raise LakeflowError(f"takes longer than {_SECONDS} s to follow; it may wait for something at its top level")
+        raise _TooLong(f"takes longer than {_SECONDS} s to follow; it may wait for something")
 
     handler = signal.signal(signal.SIGALRM, stop)
-    left, _ = signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+    # Again and again, since a source may catch it.
+    left, _ = signal.setitimer(signal.ITIMER_REAL, _SECONDS, _SECONDS / 100)
     try:
         yield
     finally:
@@ -332,23 +338,14 @@ class _Assembly:
         return tuple(sorted(described(self._datasets[i].name if i in self._datasets else i) for i in inputs))
 
     def _find_circle(self, edges: Mapping[str, set[str]]) -> None:
-        done: set[str] = set()
-
-        def visit(full: str, path: tuple[str, ...]) -> bool:
-            if full in path:
-                circle = [self._datasets[name].name for name in (*path[path.index(full) :], full)]
-                place = self._datasets[full].place
-                self._fail(f"datasets read each other in a circle: {' -> '.join(circle)}", place)
-                return True
-            if full in done:
-                return False
-            ended = any(visit(other, (*path, full)) for other in sorted(edges.get(full, ())))
-            done.add(full)
-            return ended
-
-        for full in self._datasets:
-            if visit(full, ()):
-                return
+        try:
+            TopologicalSorter({full: sorted(edges.get(full, ())) for full in self._datasets}).prepare()
+        except CycleError as error:
+            circle = error.args[1][:0:-1]
+            first = min(circle, key=list(self._datasets).index)
+            start = circle.index(first)
+            names = [self._datasets[full].name for full in (*circle[start:], *circle[:start], first)]
+            self._fail(f"datasets read each other in a circle: {' -> '.join(names)}", self._datasets[first].place)
 
     def _read(self, flow: Flow) -> _Read:
         if flow.cdc is not None and flow.cdc.source is not None:
@@ -386,6 +383,9 @@ class _Assembly:
             except (Exception, SystemExit) as error:
                 failure = failure or error
                 continue
+            except _TooLong as error:
+                failure = error
+                break
             followed = True
             for symbol in symbols_in(result):
                 read.inputs |= symbol._inputs
@@ -395,9 +395,13 @@ class _Assembly:
         # A function may need what a symbol cannot give; then its text tells what it reads.
         place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"
         self._found.notes.append(
-            described(f"{place}: {flow.name} is followed by its text alone: {type(failure).__name__}: {failure}")
+            described(f"{place}: {flow.name} is followed by its text alone: {_told(failure)}")
         )
         return _by_text(function)
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, _TooLong) else describe(error)
 
 
 def _flow_kind(flow: Flow, dataset: Dataset) -> str:

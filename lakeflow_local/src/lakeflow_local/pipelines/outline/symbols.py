@@ -223,7 +223,7 @@ class Symbol:
         raise StopIteration
 
     def __contains__(self, item: Any) -> bool:
-        return True
+        return _decided(f"{shown(item)} in {self._text}")
 
     def __len__(self) -> int:
         return 1 if _path.answer else _MANY

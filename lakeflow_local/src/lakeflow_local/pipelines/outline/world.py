@@ -245,6 +245,7 @@ class World:
         module.__dict__.update({name: getattr(api, name) for name in api.__all__}, __all__=api.__all__)
         module.read = lambda name: self.spark.read.table(name)  # type: ignore[attr-defined]
         module.read_stream = lambda name: self.spark.readStream.table(name)  # type: ignore[attr-defined]
+        module.readStream = module.read_stream  # type: ignore[attr-defined]
         return module
 
     def query(self, sqlQuery: Any = "", args: Any = None, **frames: Any) -> Symbol:
