@@ -38,7 +38,9 @@ __all__ = [
     "create_sink",
     "create_streaming_live_table",
     "create_streaming_table",
+    "create_table",
     "create_target_table",
+    "create_view",
     "expect",
     "expect_all",
     "expect_all_or_drop",
@@ -172,6 +174,9 @@ table = _declares(None, "table")
 materialized_view = _declares(Kind.MATERIALIZED_VIEW, "materialized_view")
 temporary_view = _declares(Kind.TEMPORARY_VIEW, "temporary_view")
 view = _declares(Kind.TEMPORARY_VIEW, "view")
+# Their names in older pipelines.
+create_table = table
+create_view = view
 
 
 def create_streaming_table(
@@ -301,7 +306,7 @@ def read_stream(name: str) -> Any:
     return SparkSession.getActiveSession().readStream.table(name)
 
 
-readStream = read_stream  # noqa: N816
+readStream = read_stream
 
 
 def _names(columns: Iterable[Any] | Any | None) -> tuple[str, ...]:
