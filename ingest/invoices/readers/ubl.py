@@ -183,12 +183,14 @@ def _identifiers(party: Element | None) -> Document:
     # SEPA marks the creditor's bank identifier, which is none of the party's own.
     ids = [] if party is None else [found for found in party.findall("PartyIdentification/ID") if text(found, ".")]
     ids = [found for found in ids if found.get("schemeID") != "SEPA"]
+    taxes = [] if party is None else party.findall("PartyTaxScheme")
+    vat = [tax for tax in taxes if text(tax, "TaxScheme/ID") in ("VAT", None)]
     return {
         "id": text(ids[0], ".") if ids else None,
         "id_scheme": ids[0].get("schemeID") if ids else None,
         "name": _name(party),
         "legal_id": text(party, "PartyLegalEntity/CompanyID"),
-        "vat_id": text(party, "PartyTaxScheme/CompanyID"),
+        "vat_id": text(vat[0], "CompanyID") if vat else None,
         "electronic_address": text(party, "EndpointID"),
     }
 
