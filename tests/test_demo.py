@@ -9,11 +9,15 @@ import shlex
 import signal
 import subprocess
 import time
+import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import OF_SETUP
+from ingest.members.table import DDL, MEMBERS
+from ingest.source import Source
+from tests.conftest import OF_SETUP, SHARED
 
 ROOT = Path(__file__).parents[1]
 SIZE = "--members 1000 --invoices 60"
@@ -119,6 +123,37 @@ def test_the_other_commands_of_the_readme(demo, command):
     done = run(command, home)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
+
+
+def test_the_users_own_mysql_and_bucket(endpoints, tmp_path, monkeypatch):
+    """The servers of the tests stand for those of a user: nothing is started beside them."""
+    database = f"lakehouse_{uuid.uuid4().hex[:12]}"
+    own = {
+        "LAKEHOUSE_MYSQL_URL": endpoints.mysql_url.replace("/lakehouse?", f"/{database}?"),
+        "BUNDLE_VAR_landing_url": "s3://own/some/prefix",
+        "AWS_ENDPOINT_URL": endpoints.s3_endpoint,
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": endpoints.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": endpoints.s3_secret_key,
+    }
+    row = "'1', 'Ada', 'Lovelace', 'ada@example.com', '+44 20 7946 0018', '1 High Street', 'London', 'UK', '2020-01-02'"
+    monkeypatch.setenv("OF_THE_TESTS", endpoints.mysql_url)
+    with closing(Source.of("env:OF_THE_TESTS").connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {database}")
+        cursor.execute(f"USE {database}")
+        cursor.execute(DDL)
+        cursor.execute(f"INSERT INTO members ({', '.join(MEMBERS.columns)}) VALUES ({row})")
+        connection.commit()
+    bucket = Path(os.environ[SHARED]) / "s3" / "own"
+    bucket.mkdir()
+    home = made_home(tmp_path / "home")
+    try:
+        done = run(".venv/bin/lakeflow-local bundle run members_ingest", home, **own)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert len(list(bucket.glob("some/prefix/members/ingest_date=*/**/*.parquet"))) == 1
+        assert not (home / "mysql").exists() and not (home / "s3").exists()
+    finally:
+        run(".venv/bin/lakeflow-local down", home)
 
 
 def kill_when(home: Path, told: str) -> None:

@@ -6,6 +6,7 @@ import atexit
 import datetime as dt
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def start(
     Raises:
         LakeflowError: set-up has not been run, or Java does not start.
     """
-    settings = {**_platform(home, endpoints), **(conf or {})}
+    settings = {**_platform(home, endpoints), **_cluster(home, master), **(conf or {})}
     launch(home, long_running=long_running)
     # read whenever a context is made, and inherited by the workers
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
@@ -108,11 +109,21 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         **_catalog(endpoints),
         **_s3(endpoints),
     }
+
+
+def _cluster(home: Home, master: str) -> dict[str, str]:
+    """What makes executors find this process and the jars; on this machine alone, nobody else finds it."""
+    loopback = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    if master.startswith("local"):
+        return loopback
+    jars_of_executors = {
+        "spark.jars": class_path(home).replace(":", ","),
+        "spark.executor.extraJavaOptions": " ".join(java.find(home).options),
+    }
+    return jars_of_executors | (loopback if re.match(r"spark://(127\.|localhost\b)", master) else {})
 
 
 def _catalog(endpoints: Endpoints) -> dict[str, str]:
