@@ -83,8 +83,9 @@ def read(reader: Any, load: Callable[[Any], DataFrame], columns: Columns, option
     return frame.select(*chosen)
 
 
-# Name of a field -> VARIANT of what is rescued of it, NULL for nothing.
-_Rescued = Mapping[str, Column]
+# What is rescued of a field: a VARIANT, NULL for nothing; or that of its parts by name, and of the whole under None.
+_Tree = Column | Mapping[str | None, "_Tree"]
+_Rescued = Mapping[str | None, _Tree]
 
 
 class _Reading:
@@ -129,7 +130,7 @@ class _Reading:
         frame = frame.select("*", *values.pop("", ()))
         narrowed = self._narrowed(wide)
         values = {n: narrowed[n] if not isinstance(as_text[n].dataType, StringType) else v for n, v in values.items()}
-        rescued = {**misfits, **self._beyond(wide), "_corrupt_record": _variant(_column(CORRUPT))}
+        rescued = {**_both(misfits, self._beyond(wide)), "_corrupt_record": _variant(_column(CORRUPT))}
         return frame, values, rescued
 
     def json(self) -> tuple[DataFrame, dict[str, Column], _Rescued]:
@@ -156,7 +157,7 @@ class _Reading:
             record = _column(CORRUPT)
             others = {_name_of(p): _variant(F.get_json_object("value", p)) for p in self._columns.others}
         misfits = self._misfits_of(record)
-        return frame, self._narrowed(wide), {**misfits, **self._beyond(wide), **others}
+        return frame, self._narrowed(wide), {**_both(misfits, self._beyond(wide)), **others}
 
     def csv(self) -> tuple[DataFrame, dict[str, Column], _Rescued]:
         """By the names of each file's header, which Spark's reader does not do: it is asked for strings by position."""
@@ -247,33 +248,32 @@ class _Reading:
     def _narrowed(self, wide: StructType) -> dict[str, Column]:
         return {f.name: _narrow(_column(f.name), wide[f.name].dataType, f.dataType) for f in self._kept}
 
-    def _beyond(self, wide: StructType) -> dict[str, Column]:
+    def _beyond(self, wide: StructType) -> _Rescued:
         rest = beyond(StructType(self._kept), wide)
         fields = rest.fields if isinstance(rest, StructType) else []
         return {f.name: _rest(_column(f.name), f.dataType) for f in fields}
 
-    def _misfits_of(self, record: Column) -> dict[str, Column]:
+    def _misfits_of(self, record: Column) -> _Rescued:
         """What a JSON record holds where its column is NULL; the record itself where it is no JSON."""
         lost = {f.name: _lost(_column(f.name), f.dataType, record, f"$['{f.name}']") for f in self._kept}
         some = F.lit(False)
         for part in lost.values():
-            some = some | part.isNotNull()
+            some = some | _rendered(part).isNotNull()
         # An element of an array or a map that does not fit has no path of its own: the whole of them is kept.
         for part in self._kept:
             if isinstance(part.dataType, ArrayType | MapType):
                 whole = _variant(F.get_json_object(record, f"$['{part.name}']"))
                 lost[part.name] = F.coalesce(lost[part.name], F.when(~some, whole))
         is_json = F.get_json_object(record, "$").isNotNull()
-        found = {name: F.when(record.isNotNull() & is_json, value) for name, value in lost.items()}
-        return {**found, "_corrupt_record": F.when(~is_json, _variant(record))}
+        return {**lost, "_corrupt_record": F.when(~is_json, _variant(record))}
 
 
-def _lost(column: Column, kind: DataType, record: Column, path: str) -> Column:
-    raw = _variant(F.get_json_object(record, path))
+def _lost(column: Column, kind: DataType, record: Column, path: str) -> _Tree:
+    whole = F.when(column.isNull(), _variant(F.get_json_object(record, path)))
     if not isinstance(kind, StructType):
-        return F.when(column.isNull(), raw)
+        return whole
     inner = {f.name: _lost(column.getField(f.name), f.dataType, record, f"{path}['{f.name}']") for f in kind.fields}
-    return F.when(column.isNull(), raw).otherwise(_object(inner))
+    return {None: whole, **inner}
 
 
 def _narrow(column: Column, wide: DataType, kept: DataType) -> Column:
@@ -286,25 +286,35 @@ def _narrow(column: Column, wide: DataType, kept: DataType) -> Column:
     return F.when(column.isNotNull(), F.struct(*inner))
 
 
-def _rest(column: Column, kind: DataType) -> Column:
-    """The fields of `column` that `kind` names, and NULL where all of them are."""
+def _rest(column: Column, kind: DataType) -> _Tree:
+    """The fields of `column` that `kind` names."""
     if isinstance(kind, StructType):
-        return _object({f.name: _rest(column.getField(f.name), f.dataType) for f in kind.fields})
+        return {f.name: _rest(column.getField(f.name), f.dataType) for f in kind.fields}
     if isinstance(kind, ArrayType) and isinstance(kind.elementType, StructType):
-        items = F.transform(column, lambda item: _rest(item, kind.elementType))
+        items = F.transform(column, lambda item: _rendered(_rest(item, kind.elementType)))
         return F.when(F.exists(items, lambda item: item.isNotNull()), F.to_variant_object(items))
     if isinstance(kind, ArrayType | MapType):
         return F.when(column.isNotNull(), F.to_variant_object(column))
     return _variant(column)
 
 
-def _object(values: Mapping[str, Column]) -> Column:
-    found = _found(values)
-    return F.when(F.size(found) > 0, F.to_variant_object(found))
+def _both(one: _Tree, other: _Tree) -> _Tree:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return {**one, **other, **{name: _both(one[name], other[name]) for name in one.keys() & other.keys()}}
+    return F.coalesce(_rendered(one), _rendered(other))
 
 
-def _found(values: Mapping[str, Column]) -> Column:
-    pairs = [part for name, value in values.items() for part in (F.lit(name), value)]
+def _rendered(tree: _Tree) -> Column:
+    """One VARIANT, NULL where nothing is rescued."""
+    if not isinstance(tree, Mapping):
+        return tree
+    found = _found({name: part for name, part in tree.items() if name is not None})
+    inner = F.when(F.size(found) > 0, F.to_variant_object(found))
+    return F.coalesce(tree[None], inner) if None in tree else inner
+
+
+def _found(values: Mapping[str, _Tree]) -> Column:
+    pairs = [part for name, value in values.items() for part in (F.lit(name), _rendered(value))]
     return F.map_filter(F.create_map(*pairs), lambda _, value: value.isNotNull())
 
 
@@ -312,8 +322,9 @@ def _variant(column: Column) -> Column:
     return column.cast("string").cast("variant")
 
 
-def _as_json(rescued: Mapping[str, Column]) -> Column:
+def _as_json(rescued: _Rescued) -> Column:
     """JSON of what a row held beyond the kept columns, and NULL where there was nothing."""
+    # of a file that was written anew; its rows bring their JSON along
     staged = rescued.get(None)
     named = {name: value for name, value in rescued.items() if name is not None}
     if not named and staged is None:

@@ -21,7 +21,7 @@ from lakeflow_local.pipelines.auto_loader.files import File, Log
 from lakeflow_local.pipelines.auto_loader.infer import Found, Inference, load_files
 from lakeflow_local.pipelines.auto_loader.misfits import stage
 from lakeflow_local.pipelines.auto_loader.options import FIXED_FORMATS, Options, check_format, format_of, parse
-from lakeflow_local.pipelines.auto_loader.schema import apply_hints, beyond, merge, one_case, partitions
+from lakeflow_local.pipelines.auto_loader.schema import apply_hints, beyond, merge, one_case, partitions, readable_as
 from lakeflow_local.pipelines.storage import Overlay, Storage
 
 _TEXT = StructType([StructField("value", StringType())])
@@ -95,6 +95,7 @@ class AutoLoader:
 
     def __post_init__(self) -> None:
         self._inference = Inference(self.spark, self._warn)
+        self._empty = tempfile.TemporaryDirectory(prefix="lakeflow-")
 
     def load(
         self,
@@ -188,8 +189,8 @@ class _Source:
         self._folder = ("checkpoints", flow, "loader", self._key)
 
     def stream(self, files: Sequence[File]) -> DataFrame:
-        known = self._known(files)
-        before = json.dumps(known.to_json(), sort_keys=True)
+        kept = self._storage.read_json(*self._folder, "known.json")
+        known = self._known(kept, files)
         options = self._options
         log = Log(self._storage, (*self._folder, "files"), known.number, versions=options.allow_overwrites)
         ended = {key for key, is_over in found_files.taken(self._storage, self._flow).items() if is_over}
@@ -205,11 +206,11 @@ class _Source:
         self._learn(known, unread)
         looked_at.update(unread)
         columns = self._columns(known)
-        if json.dumps(known.to_json(), sort_keys=True) != before:
+        if json.loads(json.dumps(known.to_json())) != kept:
             self._storage.write_json(known.to_json(), *self._folder, "known.json")
         log.write(replace(f, path=known.staged.get(f.path, f.path)) for f in fresh if f.path not in known.bad)
-        # A dry run writes no log and starts no stream; then any folder does.
-        folder = log.folder if self._storage.exists(*self._folder, "files") else tempfile.gettempdir()
+        # A dry run writes no log and starts no stream.
+        folder = log.folder if self._storage.exists(*self._folder, "files") else self._loader._empty.name
         limits = {**options.limits, "maxFileAge": _NEVER}
         return reading.read(
             self._loader.spark.readStream, lambda reader: reader.options(**limits).load(folder), columns, options
@@ -220,14 +221,10 @@ class _Source:
         self._learn(known, [f for f in files if f.path not in known.bad])
         columns = self._columns(known)
         good = [replace(f, path=known.staged.get(f.path, f.path)) for f in files if f.path not in known.bad]
-        if good:
-            load = load_files(good)
-        else:
-            load = lambda reader: reader.option("pathGlobFilter", "none").load(tempfile.gettempdir())  # noqa: E731
+        load = load_files(good) if good else lambda reader: reader.load(self._loader._empty.name)
         return reading.read(self._loader.spark.read, load, columns, self._options)
 
-    def _known(self, files: Sequence[File]) -> _Known:
-        kept = self._storage.read_json(*self._folder, "known.json")
+    def _known(self, kept: dict[str, Any] | None, files: Sequence[File]) -> _Known:
         if kept is not None:
             return _Known.from_json(kept)
         first = None if self._options.include_existing else [f.path for f in files]
@@ -298,7 +295,11 @@ class _Source:
             if self._options.evolves:
                 kept = merge(kept, found.schema)
             by_path = {f.path: f for f in files}
+            widens = self._options.mode.endswith("typewidening")
             for path, schema in found.misfits.items():
+                if widens and readable_as(schema, merge(kept, schema, widen=True)):
+                    found.schema = merge(found.schema, schema, widen=True)
+                    continue
                 if self._options.rescued and not isinstance(self._storage, Overlay):
                     target = self._storage.path(*self._folder, "staged")
                     known.staged[path] = stage(
