@@ -48,8 +48,13 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
             return [_landed(document, "json", source_file) for document in _of_json(start)]
         if start.startswith((b"<", *_UTF_16_MARKS)):
             return [_landed(*_of_xml(content), source_file)]
+    except Refused:
+        raise
     except (RecursionError, MemoryError):
         raise Refused("the file is nested too deeply or unpacks to too much") from None
+    except Exception as error:
+        # A fault of a reader must not keep the other files of a folder from landing.
+        raise Refused(f"a reader failed with {type(error).__name__}; please report the file") from error
     raise Refused("the file is neither XML nor PDF nor JSON")
 
 

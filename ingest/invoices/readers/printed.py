@@ -7,6 +7,7 @@ was read is believed only if it adds up.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,6 +105,9 @@ class _Cell:
 
 
 Row = list[_Cell]
+
+# It warns of every oddity of a file, with what the file says there.
+logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
 
 
 def read(content: bytes) -> Document:
