@@ -240,7 +240,7 @@ def test_notebooks_of_both_kinds(tmp_path):
         ("def f(:\n    pass\n", 1, "syntax error"),
         ("import dlt\nx = undefined_name\n", 2, "NameError: name 'undefined_name' is not defined"),
         ("import dlt\nfor r in spark.table('conf').collect():\n    @dlt.table(name=r.n)\n    def f(): pass\n", 3,
-         "the name of a dataset comes from spark.table('conf').collect()[0].n, which only a running pipeline knows"),
+         "the name of a dataset comes from spark.table('conf').collect()[…].n, which only a running pipeline knows"),
         ("import dlt\n@dlt.table\ndef a(): return dlt.read('b')\n@dlt.table\ndef b(): return dlt.read('a')\n", 2,
          "datasets read each other in a circle: a -> b -> a"),
         ("import dlt\n@dlt.table\ndef a(): return spark.range(1)\n@dlt.table(name='a')\ndef b(): pass\n", 4,

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import product
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -25,7 +26,17 @@ from lakeflow_local.pipelines import sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
-from lakeflow_local.pipelines.outline.symbols import Setting, described, one_way, symbols_in, unknown_parts
+from lakeflow_local.pipelines.outline.symbols import (
+    EACH,
+    Setting,
+    Symbol,
+    described,
+    known_parts,
+    named,
+    one_way,
+    symbols_in,
+    unknown_parts,
+)
 from lakeflow_local.pipelines.outline.world import World
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
@@ -227,6 +238,7 @@ class _Assembly:
         self._whole = whole
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
+        self._refused: set[str] = set()
 
     def add(self, registries: list[Registry]) -> None:
         flows: list[Flow] = []
@@ -251,6 +263,7 @@ class _Assembly:
 
     def _define(self, dataset: Dataset) -> None:
         if unknown := self._unknown_part(dataset.name):
+            self._refused.add(dataset.name)
             self._fail(
                 f"the name of a dataset comes from {unknown}, which only a running pipeline knows", dataset.place
             )
@@ -267,18 +280,21 @@ class _Assembly:
         full = self._find(flow.target)
         if full is not None:
             self._flows[full].append(flow)
-        elif any((fault.file, fault.line) == (str(flow.place.file), flow.place.line) for fault in self._found.errors):
+        elif flow.target in self._refused:
             return
         elif self._unknown_part(flow.target):
-            self._found.notes.append(described(f"flow {flow.name} writes {flow.target}, which is not known"))
+            self._found.notes.append(named(f"flow {flow.name} writes {flow.target}, which is not known"))
         elif not self._whole:
-            self._found.notes.append(described(f"flow {flow.name} writes {flow.target}, which is not defined here"))
+            self._found.notes.append(named(f"flow {flow.name} writes {flow.target}, which is not defined here"))
         elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
             self._fail(f"flow {flow.name} writes {flow.target}, which this pipeline does not define", flow.place)
 
     def _unknown_part(self, name: str) -> str | None:
-        """What a name comes from, other than the configuration, which names may hold."""
-        return next((part for part in unknown_parts(name) if not part.startswith("${")), None)
+        """What makes a name unknown: nothing of its last part is known, or it stands for many; settings do not."""
+        unknown = [part for part in unknown_parts(name) if not part.startswith("${")]
+        if not unknown or (all(EACH not in part for part in unknown) and known_parts(sql.normalise(name)[-1])):
+            return None
+        return next((part for part in unknown if EACH in part), unknown[-1])
 
     def _full(self, name: str, kind: Kind | None = None, flow: Flow | None = None) -> str:
         if kind in (Kind.TEMPORARY_VIEW, Kind.SINK):
@@ -310,7 +326,7 @@ class _Assembly:
                 edges.setdefault(full, set()).update(inputs & self._datasets.keys())
                 outlines.append(
                     FlowOutline(
-                        described(flow.name),
+                        named(flow.name),
                         _flow_kind(flow, dataset),
                         self._shown(inputs),
                         flow.once,
@@ -321,7 +337,7 @@ class _Assembly:
             kind = dataset.kind or (Kind.STREAMING_TABLE if any(streams) else Kind.MATERIALIZED_VIEW)
             self._found.datasets.append(
                 DatasetOutline(
-                    described(dataset.name),
+                    named(dataset.name),
                     kind.value,
                     tuple(dict.fromkeys(name for flow in outlines for name in flow.inputs)),
                     tuple(
@@ -335,7 +351,7 @@ class _Assembly:
         self._find_circle(edges)
 
     def _shown(self, inputs: set[str]) -> tuple[str, ...]:
-        return tuple(sorted(described(self._datasets[i].name if i in self._datasets else i) for i in inputs))
+        return tuple(sorted(named(self._datasets[i].name if i in self._datasets else i) for i in inputs))
 
     def _find_circle(self, edges: Mapping[str, set[str]]) -> None:
         try:
@@ -353,7 +369,8 @@ class _Assembly:
         if flow.snapshot is not None and flow.snapshot.source is not None:
             return _Read({flow.snapshot.source}, True)
         if flow.snapshot is not None and flow.snapshot.function is not None:
-            return self._followed(flow.snapshot.function, flow, None)
+            # At first there is no version, later there is one.
+            return self._followed(flow.snapshot.function, flow, (None,), (Symbol("latest_version"),))
         text = flow.query or (flow.cdc and flow.cdc.source_query) or (flow.snapshot and flow.snapshot.query)
         if text:
             return self._of_query(text, flow)
@@ -372,11 +389,15 @@ class _Assembly:
             return _Read()
         return _Read({without_live(i.name) for i in read}, any(i.streaming for i in read))
 
-    def _followed(self, function: Callable, flow: Flow, *args: Any) -> _Read:
-        """What a function reads, whatever its conditions on what is not known turn out to be."""
+    def _followed(self, function: Callable, flow: Flow, *calls: tuple) -> _Read:
+        """What a function reads, whatever its conditions on what is not known turn out to be.
+
+        Args:
+            calls: the arguments of each call that is tried; one without arguments where none are given.
+        """
         read = _Read(streaming=False)
         followed, failure = False, None
-        for answer in (True, False):
+        for answer, args in product((True, False), calls or ((),)):
             try:
                 with _apart(flow.place.file.parent), one_way(answer), collecting(Registry()):
                     result = function(*args)
@@ -394,9 +415,7 @@ class _Assembly:
             return read
         # A function may need what a symbol cannot give; then its text tells what it reads.
         place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"
-        self._found.notes.append(
-            described(f"{place}: {flow.name} is followed by its text alone: {_told(failure)}")
-        )
+        self._found.notes.append(described(f"{place}: {flow.name} is followed by its text alone: {_told(failure)}"))
         return _by_text(function)
 
 

@@ -19,10 +19,17 @@ from types import FrameType
 from typing import Any
 
 _MOST_TEXT = 80
+# Of columns, as SQL.
+_PREDICATES = {
+    "isNull": "{} IS NULL", "isNotNull": "{} IS NOT NULL", "between": "{} BETWEEN {} AND {}", "like": "{} LIKE {}",
+    "rlike": "{} RLIKE {}", "isNaN": "isnan({})",
+}  # fmt: skip
 _UNKNOWN = "only a running pipeline knows"
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
 # How often a loop or a condition on a symbol goes on at one place of a source before it ends.
 _MOST_ROUNDS = 2
+# What stands for each item of something that is not known.
+EACH = "[…]"
 _MANY = 8
 # Whatever a source does to the case of a text.
 _PLACEHOLDER = re.compile(r"__unknown_([0-9a-f]+)__", re.IGNORECASE)
@@ -37,6 +44,21 @@ def placeholder(text: str) -> str:
 def described(text: str) -> str:
     """The text with its placeholders as what they stand for."""
     return _PLACEHOLDER.sub(lambda match: bytes.fromhex(match[1]).decode(), text)
+
+
+def named(text: str) -> str:
+    """A name with its placeholders as `${…}`."""
+
+    def shown_part(match: re.Match[str]) -> str:
+        part = bytes.fromhex(match[1]).decode()
+        return part if part.startswith("${") else f"${{{part}}}"
+
+    return _PLACEHOLDER.sub(shown_part, text)
+
+
+def known_parts(text: str) -> str:
+    """The text without its placeholders."""
+    return _PLACEHOLDER.sub("", text)
 
 
 def unknown_parts(text: str) -> list[str]:
@@ -150,7 +172,9 @@ class Symbol:
     ):
         # The end stays, since it holds the name that is called next.
         half = _MOST_TEXT // 2
-        object.__setattr__(self, "_text", text if len(text) <= _MOST_TEXT else f"{text[:half]}…{text[-half:]}")
+        if len(text) > _MOST_TEXT:
+            text = f"{text[:half]}{EACH if EACH in text else '…'}{text[-half:]}"
+        object.__setattr__(self, "_text", text)
         object.__setattr__(self, "_inputs", inputs)
         object.__setattr__(self, "_streaming", streaming)
         if function is not None:
@@ -193,6 +217,12 @@ class Symbol:
             return self.derived(self._text, args[0](self, *args[1:], **kwargs))
         if len(args) == 1 and not kwargs and isinstance(args[0], str) and name in ("col", "column", "expr"):
             return Symbol(str(args[0]))
+        if name in _PREDICATES and len(args) == _PREDICATES[name].count("{}") - 1 and not kwargs:
+            column = self._text.rpartition(".")[0]
+            return self.derived(_PREDICATES[name].format(column, *map(shown, args)), args)
+        if name == "isin" and args:
+            values = args[0] if len(args) == 1 and isinstance(args[0], (list, tuple, set)) else args
+            return self.derived(f"{self._text.rpartition('.')[0]} IN ({', '.join(map(shown, values))})", args)
         if len(args) == 1 and not kwargs and _is_function(args[0]):
             result = self.derived(getattr(args[0], "__name__", "function"))
             object.__setattr__(result, "__wrapped__", args[0])
@@ -214,7 +244,7 @@ class Symbol:
         wanted = _unpacked(sys._getframe(1))
         if wanted is None:
             doubt(f"{self._text}, which {_UNKNOWN}")
-            wanted = 1
+            return iter([self.derived(self._text + EACH)])
         return iter([self.derived(f"{self._text}[{index}]") for index in range(wanted)])
 
     def __next__(self) -> Any:
@@ -334,6 +364,10 @@ def shown(value: Any) -> str:
         return repr(value)
     if isinstance(value, str):
         return "'" + described(value).replace("'", "''") + "'"
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, slice):
+        return ":".join("" if part is None else shown(part) for part in (value.start, value.stop))
     return "…" if callable(value) or isinstance(value, (dict, list, set)) else repr(value)
 
 

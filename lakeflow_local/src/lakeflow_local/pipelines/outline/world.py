@@ -19,7 +19,7 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api, sql
 from lakeflow_local.pipelines.names import without_live
 from lakeflow_local.pipelines.outline import lenient
-from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, doubt, symbols_in, view
+from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, doubt, shown, symbols_in, view
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
 _PIPELINES = ("dlt", "pyspark.pipelines")
@@ -32,10 +32,11 @@ _REAL_LIBRARIES = frozenset({
 })  # fmt: skip
 # Parts of the standard library that wait.
 _NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", "signal", "threading", "time"})
+_FUNCTIONS = "pyspark.sql.functions."
+# Their first text is none.
+_OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
 _GET_SESSION = ("getOrCreate", "getActiveSession", "active")
-# json.`/folder`: files, not a table.
-_PATH = re.compile(r"(?:avro|binaryFile|csv|delta|json|orc|parquet|text|xml)\s*\.\s*`[^`]*/", re.IGNORECASE)
 _STREAMS = re.compile(
     r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
     re.IGNORECASE,
@@ -64,7 +65,7 @@ def _named(name: str, streaming: bool = False) -> Symbol:
     made = view(name)
     if made is not None:
         return made
-    return Symbol(name, frozenset() if _PATH.match(name) else frozenset({without_live(name)}), streaming)
+    return Symbol(name, frozenset({without_live(name)}), streaming)
 
 
 class _Session(Symbol):
@@ -171,6 +172,13 @@ class _Part(_Module):
         name = self._text.rpartition(".")[2]
         if name in _GET_SESSION:
             return self._world.spark
+        if self._text.startswith(_FUNCTIONS) and args and not kwargs:
+            if name == "lit" and not isinstance(args[0], Symbol):
+                return Symbol(shown(args[0]))
+            if name not in _OF_TEXT:
+                # The first text is a column's name.
+                args = (Symbol(args[0]) if isinstance(args[0], str) else args[0], *args[1:])
+                return _Part(name, self._world).derived(f"{name}({', '.join(map(shown, args))})", args)
         result = super().__call__(*args, **kwargs)
         if name == "forName" and "DeltaTable" in self._text:
             table = kwargs.get("tableOrViewName", args[-1] if args else None)

@@ -1,0 +1,420 @@
+"""`lakeflow-local pipelines graph`: the ways in which public pipelines are written, one test a class of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from lakeflow_local.pipelines.names import Namespace
+from lakeflow_local.pipelines.outline import outline
+from tests.lakeflow_local.test_graph import graph_of, inputs, kinds
+
+
+def rules(found) -> dict[str, list[tuple[str, str, str]]]:
+    return {d.name: [(e.name, e.predicate, e.action) for e in d.expectations] for d in found.datasets}
+
+
+def test_both_sides_of_a_condition_are_read(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            @dlt.table
+            def by_data():
+                df = spark.table("x")
+                if df.count() == 0 or len(df.columns) < 3:
+                    return spark.createDataFrame([], "a int")
+                if "id" not in df.columns:
+                    return df.join(spark.table("ids"), "n")
+                return df
+
+            @dlt.table
+            def by_setting():
+                if spark.conf.get("mode") == "stream":
+                    return spark.readStream.table("y")
+                return spark.read.table("y_history")
+
+            @dlt.table
+            def by_default():
+                return spark.readStream.table("z") if spark.conf.get("m", "batch") == "stream" else spark.table("z")
+
+            @dlt.table
+            def by_error():
+                frames = undefined + 1
+                return spark.readStream.table("w")
+        """,
+    )
+    assert inputs(found) == {
+        "by_data": ("ids", "x"),
+        "by_setting": ("y", "y_history"),
+        "by_default": ("z",),
+        "by_error": ("w",),
+    }
+    assert [d.kind for d in found.datasets] == [
+        "materialized_view",
+        "streaming_table",
+        "materialized_view",
+        "streaming_table",
+    ]
+    assert found.notes == [
+        "a.py:25: by_error is followed by its text alone: NameError: name 'undefined' is not defined"
+    ]
+
+
+def test_values_that_are_not_known_go_through_any_library(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt, importlib, json, re
+            from datetime import datetime, timedelta
+            from pyspark.sql import functions as F
+            from pyspark.sql.types import StructType, StringType
+            from conf import kafka_options, TOPICS, cfg
+            import conf
+
+            start = datetime.strptime(spark.conf.get("start"), "%Y-%m-%d") - timedelta(days=int(spark.conf.get("days")))
+            tables = json.loads(spark.conf.get("tables"))
+            CONFIG = {"dev": {"catalog": "d"}, "prod": {"catalog": "p"}}
+            env = spark.conf.get("env")
+            catalog, other = CONFIG[env]["catalog"], CONFIG.get(env)["catalog"]
+            if env not in ("dev", "prod"):
+                raise ValueError(f"unknown environment {env}")
+            with open("/Workspace/shared/settings.json") as file:
+                settings = json.load(file)
+            schema = StructType().add("a", StringType()).add("b", "int")
+            importlib.import_module(settings["module"]).prepare(re.sub("a", "b", conf.TEXT), sorted(conf.NAMES))
+
+            @dlt.table(table_properties=conf.PROPERTIES, schema=schema, comment=conf.COMMENT)
+            def events():
+                reader = spark.readStream.format("kafka").options(**kafka_options)
+                df = reader.option("subscribe", ",".join(TOPICS)).load().select(*conf.COLUMNS)
+                return df.join(spark.table(f"{catalog}.s.t"), "id").where(F.col("day") > start)
+
+            @dlt.table(name=f"{cfg.schema}.{conf.PREFIX}_daily")
+            def daily():
+                return spark.table("events").join(spark.table(f"{other}.s.u"), "id")
+        """,
+    )
+    assert list(kinds(found)) == ["events", "${conf.cfg.schema}.${conf.PREFIX}_daily"]
+    assert [len(found) for found in inputs(found).values()] == [1, 2]
+    assert "a.py:16: depends on /Workspace/shared/settings.json, which is not here" in found.notes
+    assert "a.py:14: depends on ${env}, which only a running pipeline knows" in found.notes
+
+
+def test_rules_from_elsewhere_and_from_columns(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from pyspark.sql import functions as F
+            from pyspark.sql.functions import col, lit
+            from quality import rules_of
+
+            def from_table(tag):
+                return {row["name"]: row["constraint"] for row in spark.table("rules").where(col("t") == tag).collect()}
+
+            condition = "NOT ({})".format(" AND ".join(from_table("x").values()))
+
+            @dlt.table
+            @dlt.expect_all(from_table("x"))
+            @dlt.expect_all_or_drop(rules_of("t"))
+            @dlt.expect("given", F.col("id").isNotNull() & (F.length("name") > 2) & col("s").isin("a", "b"))
+            @dlt.expect_or_fail("other", col("s") == lit("v"))
+            def t():
+                return spark.table("a").withColumn("bad", F.expr(condition))
+        """,
+    )
+    assert kinds(found) == {"t": "materialized_view"}
+    assert rules(found)["t"][2:] == [
+        ("given", "((id IS NOT NULL) AND (length(name) > 2)) AND (s IN ('a', 'b'))", "warn"),
+        ("other", "s = 'v'", "fail"),
+    ]
+    assert [name for name, _, _ in rules(found)["t"][:2]] == [
+        "spark.table('rules').where(t = 'x').collect()[…]['name']",
+        "quality.rules_of('t').items()[…][0]",
+    ]
+
+
+def test_datasets_by_any_spelling_of_python(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import functools, glob, json, os
+            from dataclasses import dataclass
+            from enum import Enum
+            from typing import NamedTuple
+            import dlt as d
+            from dlt import *
+            import pyspark.pipelines as dp
+            from databricks import pipelines as of_databricks
+
+            class Layer(str, Enum):
+                BRONZE = "bronze"
+
+            class Spec(NamedTuple):
+                name: str
+                source: str = "raw"
+
+            @dataclass
+            class Step:
+                name: str
+
+                def register(self):
+                    @dp.table(name=f"{Layer.BRONZE.value}_{self.name}", comment="c")
+                    def _():
+                        return self.read()
+
+                def read(self):
+                    return spark.readStream.format("cloudFiles").load("/x")
+
+            def decorated(name, **options):
+                def decorate(function):
+                    @d.table(name=name, **options)
+                    @functools.wraps(function)
+                    def inner():
+                        return function().withColumn("x", None)
+                    return inner
+                return decorate
+
+            for name in ("p", "q"):
+                Step(name).register()
+            for spec in (Spec("s"),):
+                globals()[spec.name] = d.view(functools.partial(spark.table, spec.source), name=spec.name)
+
+            @decorated("wrapped", comment="w")
+            def anything():
+                return spark.readStream.table("p")
+
+            @create_table(comment="old")
+            def old():
+                return readStream("wrapped")
+
+            table(name="by_lambda")(lambda: d.read("old").unionByName(spark.table("s")))
+
+            for path in sorted(glob.glob(os.path.join(os.path.dirname(__file__), "lib", "*.sql"))):
+                with open("lib/" + os.path.basename(path)) as file:
+                    query = file.read()
+                dp.materialized_view(name=os.path.basename(path)[:-4])(lambda query=query: spark.sql(query))
+        """,
+        lib__b__sql="SELECT * FROM by_lambda JOIN c.d.e USING (id)",
+    )
+    assert kinds(found) == {
+        "bronze_p": "streaming_table",
+        "bronze_q": "streaming_table",
+        "s": "temporary_view",
+        "wrapped": "streaming_table",
+        "old": "streaming_table",
+        "by_lambda": "materialized_view",
+        "b": "materialized_view",
+    }
+    assert inputs(found)["by_lambda"] == ("old", "s") and inputs(found)["b"] == ("by_lambda", "c.d.e")
+
+
+def test_spark_sql_views_snapshots_and_delta_tables(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from delta.tables import DeltaTable
+
+            @dlt.table
+            def by_view():
+                spark.readStream.table("src").createOrReplaceTempView("tmp")
+                return spark.sql("SELECT * FROM tmp JOIN {d} USING (id)", d=dlt.read("other"))
+
+            @dlt.table
+            def by_parameter():
+                return spark.sql("SELECT * FROM IDENTIFIER(:t) JOIN json.`/a/b` USING (id)", args={"t": "a.b"})
+
+            @dlt.table
+            def of_delta():
+                return DeltaTable.forName(spark, "a.b.c").toDF()
+
+            def next_snapshot(latest):
+                if latest is None:
+                    return None
+                return spark.table("snapshots"), 1
+
+            dlt.create_target_table("s")
+            dlt.apply_changes_from_snapshot("s", snapshot_and_version=next_snapshot, keys=["id"])
+            dlt.create_streaming_table("t")
+            dlt.apply_changes("t", "feed", ["id"], "n", apply_as_deletes=False)
+        """,
+    )
+    assert inputs(found) == {
+        "by_view": ("other", "src"),
+        "by_parameter": ("a.b",),
+        "of_delta": ("a.b.c",),
+        "s": ("snapshots",),
+        "t": ("feed",),
+    }
+    assert found.datasets[0].kind == "streaming_table"
+
+
+def test_following_a_source_does_nothing_to_the_machine(tmp_path, capfd):
+    (tmp_path / "kept").write_text("")
+    found = graph_of(
+        tmp_path,
+        a__py=f"""
+            import logging, os, pathlib, shutil, subprocess, sys, time
+            import urllib.request
+            import dlt
+
+            logging.basicConfig(level=logging.INFO)
+            logging.getLogger(__name__).warning("noise")
+            print("noise"); sys.stderr.write("noise"); sys.stdin.read(); input()
+            folder = pathlib.Path({str(tmp_path)!r})
+            (folder / "written").write_text("x")
+            open(folder / "opened", "w").write("x")
+            os.makedirs(folder / "made")
+            os.remove(folder / "kept")
+            shutil.rmtree(folder)
+            subprocess.run(["touch", str(folder / "run")])
+            os.system(f"touch {{folder}}/system")
+            urllib.request.urlopen("http://127.0.0.1:9/").read()
+            time.sleep(1000)
+            os.environ["LAKEFLOW_TEST"] = "1"
+
+            @dlt.table
+            def t():
+                return spark.range(1)
+
+            os._exit(3)
+            quit()
+        """,
+    )
+    assert kinds(found) == {"t": "materialized_view"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.py", "kept"]
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="""\
+            -- Databricks notebook source
+            -- MAGIC %python
+            -- MAGIC import dlt
+            -- MAGIC @dlt.table
+            -- MAGIC def users():
+            -- MAGIC   return spark.readStream.table("a.b")
+
+            -- COMMAND ----------
+
+            -- MAGIC %run ./nowhere
+
+            -- COMMAND ----------
+
+            -- MAGIC %scala
+            -- MAGIC val x = 1
+
+            -- COMMAND ----------
+
+            USE SCHEMA silver;
+            CREATE LIVE TABLE known (a INT, b STRING
+              CONSTRAINT c EXPECT (a > 0)
+              CONSTRAINT d EXPECT (b IS NOT NULL) ON VIOLATION DROP ROW)
+            AS SELECT * FROM LIVE.users JOIN csv.`/files` USING (id)
+
+            -- COMMAND ----------
+
+            CREATE LIVE TABLE next AS SELECT * FROM known JOIN silver.known
+        """,
+        b__py="""\
+            # Databricks notebook source
+            wheel = spark.conf.get("wheel")
+            %pip install $wheel
+            # COMMAND ----------
+            # MAGIC %py
+            # MAGIC import dlt
+            # MAGIC @dlt.view
+            # MAGIC def v(): return spark.table("x")
+        """,
+    )
+    assert kinds(found) == {
+        "silver.known": "materialized_view",
+        "silver.next": "materialized_view",
+        "users": "streaming_table",
+        "v": "temporary_view",
+    }
+    assert {d.name: (d.line, d.inputs) for d in found.datasets} == {
+        "silver.known": (20, ("users",)),
+        "silver.next": (27, ("silver.known",)),
+        "users": (4, ("a.b",)),
+        "v": (7, ("x",)),
+    }
+    assert rules(found)["silver.known"] == [("c", "a > 0", "warn"), ("d", "b IS NOT NULL", "drop")]
+    assert found.notes == [
+        "a.sql:14: a %scala cell has no effect in a pipeline's SQL",
+        "%run ./nowhere is not here; what comes from it is not known",
+    ]
+
+
+def test_parameters_and_templates_in_sql(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="CREATE MATERIALIZED VIEW IDENTIFIER(:c || '.s.t') AS SELECT '${a}' FROM IDENTIFIER(:c || '.x.y');",
+    )
+    assert inputs(found) == {"${c}.s.t": ("${c}.x.y",)}
+    found = graph_of(tmp_path, a__sql="CREATE LIVE TABLE t AS SELECT *\nFROM {{ ref('x') }};")
+    assert [(e.line, e.message) for e in found.errors] == [(2, "a table's name is missing: FROM {{ ref('x') }}")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("for f in dbutils.fs.ls('/x'):\n    @dlt.table(name=f'bronze_{f.name}')\n    def t(): pass\n", 3,
+         "the name of a dataset comes from dbutils.fs.ls('/x')[…].name, which only a running pipeline knows"),
+        ("from conf import NAMES\n@dlt.table(name=NAMES['a'])\ndef t(): pass\n", 3,
+         "the name of a dataset comes from conf.NAMES['a'], which only a running pipeline knows"),
+        ("import conf\n@dlt.table(**conf.OPTIONS)\ndef t(): pass\n", 3, "does not support the argument conf.OPTIONS"),
+        ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
+        ("print 'hello'\n", 2, "syntax error"),
+        ("x = " + "(" * 300 + ")" * 300, 2, "too many nested parentheses"),
+        ("def f(n): return f(n + 1)\nf(0)\n", 2, "RecursionError"),
+        ("raise SystemExit(2)\n", 2, "SystemExit: 2"),
+        ("dlt.pipeline('x')\n", 2, "module 'dlt' has no attribute 'pipeline'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_known_is_named_with_its_line(tmp_path, text, line, message):
+    found = graph_of(tmp_path, a__py=f"import dlt\n{text}")
+    assert [(fault.file, fault.line) for fault in found.errors] == [(str(tmp_path / "a.py"), line)]
+    assert message in found.errors[0].message
+
+
+def test_odd_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[outline.__module__], "_SECONDS", 0.5)
+    chain = "".join(f".withColumn('c{i}', F.col('a{i}'))" for i in range(300))
+    found = graph_of(
+        tmp_path,
+        long__py=f"""
+            import dlt
+            from pyspark.sql import functions as F
+
+            @dlt.table
+            def chained(): return spark.table("x"){chain}
+
+            for i in range(200):
+                @dlt.table(name=f"t{{i}}")
+                def f(i=i): return spark.readStream.table(f"t{{i - 1}}") if i else spark.readStream.load("/x")
+        """,
+        setup__py="from setuptools import setup\nsetup(name='x')\n",
+        test_it__py="import pytest\n@pytest.fixture(scope='session')\ndef f(): yield 1\ndef test(f): assert f\n",
+        empty__py="",
+        crlf__py="import dlt\r\n@dlt.table\r\ndef b():\r\n\treturn spark.table('x')\r\n",
+        only_comments__sql="-- nothing\n",
+    )
+    assert len(kinds(found)) == 202 and inputs(found)["t199"] == ("t198",)
+    (tmp_path / "binary.py").write_bytes(b"\x89PNG\x00\xff")
+    (tmp_path / "spin.py").write_text("while True:\n    try:\n        x = 1\n    except BaseException:\n        pass\n")
+    (tmp_path / "broken.ipynb").write_text(json.dumps({"nbformat": 4}))
+    odd = tuple(tmp_path / name for name in ("binary.py", "spin.py", "broken.ipynb"))
+    found = outline(odd, root=tmp_path, configuration={}, names=Namespace("c", "s"))
+    assert {fault.file.rpartition("/")[2]: fault.message.partition(";")[0] for fault in found.errors} == {
+        "broken.ipynb": "is not a Jupyter notebook: there is no list of cells in it",
+        "binary.py": "is not UTF-8 text (byte 0)",
+        "spin.py": "takes longer than 0.5 s to follow",
+    }
