@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import pytest
 from delta.tables import DeltaTable
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines import auto_cdc
+from lakeflow_local.pipelines import api, auto_cdc
 from lakeflow_local.pipelines.auto_cdc import Counts, apply_batch, target_schema
 from lakeflow_local.pipelines.auto_cdc import state as states
 from lakeflow_local.pipelines.auto_cdc.target import Target as TargetTable
 from lakeflow_local.pipelines.graph import AutoCdc
+from tests.lakeflow_local.auto_cdc_model import model_current, model_history
 
 CHANGES = "k INT, a STRING, b INT, seq INT, op STRING"
 KEPT = AutoCdc(source="s", keys=("k",), sequence_by="seq", apply_as_deletes="op = 'D'", except_columns=("op",))
@@ -68,64 +68,6 @@ def make_target(spark, tmp_path_factory):
     yield make
     for name in made:
         spark.sql(f"DROP TABLE IF EXISTS {name}")
-
-
-# The model: what the target of a set of events is, one key at a time.
-
-
-def genuine(events) -> dict[int, dict[int, tuple | None]]:
-    """key → sequence → content, None for a delete; a delete wins where there are both."""
-    found: dict[int, dict[int, tuple | None]] = defaultdict(dict)
-    for k, a, b, seq, op in events:
-        if op == "D" or found[k].get(seq, ()) is None:
-            found[k][seq] = None
-        else:
-            found[k][seq] = (a, b)
-    return found
-
-
-def lives(timeline: dict[int, tuple | None], sparse: bool):
-    """The events of one key in order; where NULLs are ignored, with what each found already there."""
-    before = (None, None)
-    for seq in sorted(timeline):
-        content = timeline[seq]
-        if content is None:
-            before = (None, None)
-        elif sparse:
-            content = before = tuple(old if new is None else new for new, old in zip(content, before, strict=True))
-        yield seq, content
-
-
-def model_current(events, *, sparse=False, truncated_at=None) -> list[tuple]:
-    rows = []
-    for key, timeline in genuine(events).items():
-        *_, (seq, content) = lives(timeline, sparse)
-        if content is not None and (truncated_at is None or seq > truncated_at):
-            rows.append((key, *content, seq))
-    return sorted(rows, key=repr)
-
-
-def model_history(events, *, tracked=(0, 1), sparse=False) -> list[tuple]:
-    rows = []
-    for key, timeline in genuine(events).items():
-        open_row, lived, deleted = None, False, False
-        for seq, content in lives(timeline, sparse):
-            if content is None:
-                if open_row:
-                    rows.append((key, *open_row[1], open_row[0], seq))
-                elif lived and deleted:
-                    rows.append((key, None, None, None, seq))
-                open_row = None
-            elif open_row and all(open_row[1][i] == content[i] for i in tracked):
-                open_row = (open_row[0], content)
-            else:
-                if open_row:
-                    rows.append((key, *open_row[1], open_row[0], seq))
-                open_row = (seq, content)
-            lived, deleted = lived or content is not None, content is None
-        if open_row:
-            rows.append((key, *open_row[1], open_row[0], None))
-    return sorted(rows, key=repr)
 
 
 def a_feed(rng: random.Random, keys: int = 150) -> list[tuple]:
@@ -329,6 +271,14 @@ def test_a_truncation_removes_what_is_not_later_whenever_it_comes(make_target, c
     assert target.rows("k", "a") == [(2, "again"), (3, "x"), (4, "x")]
 
 
+def test_a_hydration_that_comes_after_the_changes_does_not_undo_them(make_target):
+    target = make_target(HIDDEN)
+    target.apply([(1, "new", 1, 5, "U"), (2, None, None, 6, "D")])
+    hydration = replace(target, cdc=replace(HIDDEN, apply_as_deletes=None))
+    assert hydration.apply([(1, "old", 1, 1, "U"), (2, "old", 1, 1, "U"), (3, "old", 1, 1, "U")]) == Counts(upserted=1)
+    assert target.rows("k", "a") == [(1, "new"), (3, "old")]
+
+
 @pytest.mark.parametrize("cdc", [KEPT, HISTORY], ids=["type 1", "type 2"])
 def test_a_column_that_appears_is_added_and_one_that_is_missing_is_null(make_target, cdc):
     target = make_target(cdc)
@@ -446,3 +396,17 @@ def test_what_is_not_supported_is_refused_by_name(spark, change, message):
 def test_reserved_names_are_refused(spark):
     with pytest.raises(LakeflowError, match="`__START_AT` has a reserved name"):
         schema_of(spark, KEPT, CHANGES + ", __START_AT INT")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"system_sequence_by": "loaded_at"}, "does not support the argument system_sequence_by"),
+        ({"columns_to_update": "changed"}, "does not support the argument columns_to_update"),
+        ({"stored_as_scd_type": "bitemporal"}, "stored_as_scd_type='bitemporal' is not supported"),
+    ],
+)
+def test_bitemporal_tables_and_partial_updates_are_refused_by_name_with_file_and_line(argument, message):
+    with pytest.raises(UnsupportedError, match=message) as fault:
+        api.create_auto_cdc_flow("t", "s", ["k"], "v", **argument)
+    assert str(fault.value.file) == __file__ and fault.value.line
