@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import auto_cdc
 from lakeflow_local.pipelines.expectations import VIOLATION, Metrics, Result
-from lakeflow_local.pipelines.graph import Kind, Sink
+from lakeflow_local.pipelines.graph import Kind, Sink, Snapshot
 from lakeflow_local.pipelines.names import quoted
 from lakeflow_local.pipelines.resolve import Node, Resolved, flow_key
 from lakeflow_local.pipelines.sources import causes, describe
@@ -81,6 +81,10 @@ class Flows:
     def write(self, node: Node, resolved: Resolved, result: FlowResult) -> None:
         """Runs one flow to the end of what its sources hold and adds what it did to `result`."""
         metrics = resolved.metrics
+        if resolved.flow.snapshot is not None:
+            self._apply_snapshots(node, resolved, resolved.flow.snapshot)
+            metrics.close()
+            return
         changes = resolved.flow.cdc is not None
         frame = metrics.apply(resolved.frame, node.full, node.dataset.expectations, count_rows=not changes)
         if changes:
@@ -156,6 +160,11 @@ class Flows:
             self._for_each_batch(frame.writeStream, resolved, apply)
         else:
             apply(frame, 0)
+
+    def _apply_snapshots(self, node: Node, resolved: Resolved, snapshot: Snapshot) -> None:
+        rows = None if snapshot.function is not None else resolved.frame.drop(auto_cdc.START, auto_cdc.END)
+        state = self._storage.path("cdc", flow_key(node.full))
+        auto_cdc.apply_snapshots(self._spark, rows, target=quoted(node.table), state=state, snapshot=snapshot)
 
     def _for_each_batch(self, writer: Any, resolved: Resolved, function: Callable[[DataFrame, int], None]) -> None:
         failures: list[Exception] = []

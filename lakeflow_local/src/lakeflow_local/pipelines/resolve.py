@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import itertools
 import re
@@ -18,10 +19,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines import message_buses, sql
+from lakeflow_local.pipelines import auto_cdc, message_buses, sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.expectations import Metrics, check
-from lakeflow_local.pipelines.graph import Dataset, Flow, Kind
+from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Snapshot
 from lakeflow_local.pipelines.names import Namespace, quoted, without_live
 from lakeflow_local.pipelines.paths import PathMapping
 from lakeflow_local.pipelines.prepare import use
@@ -204,6 +205,14 @@ class Resolver:
             )
         if any(f.name == flow.name for f in node.flows):
             raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
+        if node.flows and (flow.snapshot is not None or node.flows[0].snapshot is not None):
+            raise _at(flow, f"{node.dataset.name} is written by AUTO CDC FROM SNAPSHOT, and by no other flow then")
+        if flow.snapshot is not None and node.dataset.expectations:
+            raise _at(
+                flow,
+                f"{node.dataset.name} is written by AUTO CDC FROM SNAPSHOT, which supports no expectations; put them on"
+                " a view or a table that the snapshots are read from",
+            )
         if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
             raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one")
         if node.is_sink and (flow.cdc is not None or flow.snapshot is not None or flow.once):
@@ -339,6 +348,8 @@ class Resolver:
                     resolved.flow,
                     f"the flow {resolved.flow.name} of a sink reads no stream; use STREAM or readStream",
                 )
+            if resolved.flow.snapshot is not None:
+                continue
             if node.kind is Kind.STREAMING_TABLE and not streams and not resolved.flow.once:
                 raise _at(
                     resolved.flow,
@@ -359,7 +370,9 @@ class Resolver:
 
     def _frame(self, flow: Flow, node: Node) -> DataFrame:
         with _reported(flow), self._unqualified_names_of(flow):
-            if flow.cdc is not None and flow.cdc.source is not None:
+            if flow.snapshot is not None:
+                frame = self._snapshot(flow.snapshot, node)
+            elif flow.cdc is not None and flow.cdc.source is not None:
                 frame = self._spark.readStream.table(flow.cdc.source)
             elif flow.cdc is not None:
                 frame = self._spark.sql(flow.cdc.source_query)
@@ -374,6 +387,25 @@ class Resolver:
                     f"the function of {node.dataset.name} must return a DataFrame; it returned {type(frame).__name__}"
                 )
             return frame
+
+    def _snapshot(self, snapshot: Snapshot, node: Node) -> DataFrame:
+        """A snapshot as it is written: the one of now, or the function's first, for its columns alone."""
+        if snapshot.function is None:
+            rows = self._spark.read.table(snapshot.source)
+            return auto_cdc.snapshot_frame(rows, dt.datetime.now(dt.UTC), snapshot)
+        given = auto_cdc.next_snapshot(snapshot, None)
+        if reading := _reading.get().inputs:
+            raise LakeflowError(
+                f"a function that gives snapshots cannot read {min(reading)} of its own pipeline, as on Databricks;"
+                " name it as the source instead"
+            )
+        if given is not None:
+            return auto_cdc.snapshot_frame(*given, snapshot)
+        if self._spark.catalog.tableExists(quoted(node.table)):
+            return self._spark.read.table(quoted(node.table))
+        raise LakeflowError(
+            f"the columns of {node.dataset.name} are not known, since its source function gave no snapshot yet"
+        )
 
     @contextmanager
     def _unqualified_names_of(self, flow: Flow) -> Iterator[None]:

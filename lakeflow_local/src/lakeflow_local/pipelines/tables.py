@@ -60,7 +60,7 @@ class Tables:
                 raise _error(
                     node.dataset, f"{node.dataset.name} is laid out by the column {name}, which it does not have"
                 )
-        return _Definition(node.dataset, columns, changing=any(f.cdc for f in node.flows))
+        return _Definition(node.dataset, columns, changing=any(f.cdc or f.snapshot for f in node.flows))
 
     def location(self, full: str) -> str:
         """The folder of a table, as Spark writes it."""

@@ -18,7 +18,19 @@ deleted key.
 """
 
 from lakeflow_local.pipelines.auto_cdc.batch import apply_batch
+from lakeflow_local.pipelines.auto_cdc.columns import END, START
 from lakeflow_local.pipelines.auto_cdc.definition import target_schema
+from lakeflow_local.pipelines.auto_cdc.snapshots import apply_snapshots, next_snapshot, snapshot_frame
 from lakeflow_local.pipelines.auto_cdc.target import TARGET_PROPERTIES, Counts
 
-__all__ = ["TARGET_PROPERTIES", "Counts", "apply_batch", "target_schema"]
+__all__ = [
+    "END",
+    "START",
+    "TARGET_PROPERTIES",
+    "Counts",
+    "apply_batch",
+    "apply_snapshots",
+    "next_snapshot",
+    "snapshot_frame",
+    "target_schema",
+]

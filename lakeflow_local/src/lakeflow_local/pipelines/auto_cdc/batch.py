@@ -279,9 +279,17 @@ class _Batch:
             until = self._truncated_until().first()[AT]
             deleted = self.target.delete(current <= F.lit(until))
         sequence = column(_SEQUENCE, "s")
-        newer = (sequence > current) | ((sequence == current) & (column(_DIGEST, "s") > self._digest("t")))
+        newer = sequence > current
+        if self.target.small or self._ties_with(events):
+            newer |= (sequence == current) & (column(_DIGEST, "s") > self._digest("t"))
         counts = self._merge(events, deletes=sequence >= current, updates=newer)
         return Counts(counts.upserted, counts.deleted + deleted)
+
+    def _ties_with(self, events: DataFrame) -> bool:
+        """Whether the target has the sequence of an event: only then a MERGE has to read more than those."""
+        same = self._same_keys() & (column(self.sequence_column, "t") == column(_SEQUENCE, "s"))
+        keys = F.broadcast(events.where(~F.col(DELETED)).select(*columns([*self.keys, _SEQUENCE])))
+        return not self.target.rows().alias("t").join(keys.alias("s"), same, "left_semi").isEmpty()
 
     def _apply_by_state(self, events: DataFrame, truncated: bool) -> Counts:
         """The target does not keep the sequence: the state has that of every key, with a digest that decides ties."""
@@ -311,7 +319,9 @@ class _Batch:
             self.range = []
         if not new.isEmpty():
             self._remember(new)
-        return self._merge(fresh, updates=self._differs())
+        # Comparing contents would make a MERGE into a large table read all of it.
+        compares = self.target.small or not fresh.where("NOT __cdc_new").isEmpty()
+        return self._merge(fresh, updates=self._differs() if compares else None)
 
     def _apply_sparse(self, events: DataFrame) -> Counts:
         by_key = Window.partitionBy(*columns(self.keys)).orderBy(F.desc(_SEQUENCE))

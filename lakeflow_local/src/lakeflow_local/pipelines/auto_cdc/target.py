@@ -57,9 +57,9 @@ class Target:
         none = spark._jvm.scala.Option.empty
         snapshot = self._table._jdt.deltaLog().update(False, none(), none())
         self.empty = snapshot.numOfFiles() == 0
-        self._small = snapshot.sizeInBytes() <= _SMALL_TABLE_BYTES
+        self.small = snapshot.sizeInBytes() <= _SMALL_TABLE_BYTES
         # Each deletion vector costs several jobs; a small file is written again in one.
-        spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not self._small).lower())
+        spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not self.small).lower())
 
     def rows(self) -> DataFrame:
         return self._table.toDF()
@@ -93,7 +93,7 @@ class Target:
         if self._fills(keys, names):
             return self._append(rows.where(~F.col(DELETED)).select(*columns([*keys, *names])))
         deletes, updates = (F.lit(True) if condition is None else condition for condition in (deletes, updates))
-        if self._small:
+        if self.small:
             here = self.rows().withColumn("__cdc_here", F.lit(True)).alias("t")
             change = F.when(column(DELETED, "s"), deletes).otherwise(updates)
             change = F.when(F.col("t.__cdc_here").isNull(), ~column(DELETED, "s")).otherwise(change)
@@ -102,6 +102,15 @@ class Target:
                 return Counts()
             deletes = updates = F.lit(True)
         return self._execute(rows, same, names, keys, deletes, updates)
+
+    def change(self, rows: DataFrame, same: Column, names: Sequence[str], *, keys: Sequence[str]) -> Counts:
+        """As `merge`, for rows that all change something."""
+        if self._fills(keys, names):
+            return self._append(rows.where(~F.col(DELETED)).select(*columns([*keys, *names])))
+        rows = once(rows)
+        if rows.isEmpty():
+            return Counts()
+        return self._execute(rows, same, names, keys, F.lit(True), F.lit(True))
 
     def _execute(
         self,
@@ -157,10 +166,5 @@ class Target:
             .where(F.col("__cdc_old").isNull() | F.col("__cdc_new").isNull() | ~before.eqNullSafe(after))
             .select(*columns([*keys, AT]), F.col("__cdc_new").isNull().alias(DELETED), "__cdc_new.*")
         )
-        if self._fills(keys, names):
-            return self._append(rows.select(*columns([*keys, *names])))
-        rows = once(rows)
-        if rows.isEmpty():
-            return Counts()
         same_row = F.coalesce(column(START, "t"), column(END, "t")) == column(AT, "s")
-        return self._execute(rows, same_keys & same_row, names, keys, F.lit(True), F.lit(True))
+        return self.change(rows, same_keys & same_row, names, keys=keys)
