@@ -1,4 +1,4 @@
-"""What the commands share: structured logs on stderr, a summary on stdout, one line and exit code 1 for an error."""
+"""What the commands share: structured logs on stderr, a summary on stdout, one line and an exit code for an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def command(action: Callable[[], object], *, run_id: str, show_traceback: bool =
     """Does `action` and prints what it returns.
 
     Raises:
-        SystemExit: with code 1, after one line on stderr, if it fails. Nothing is raised after success, since
+        SystemExit: after one line on stderr, with code 75 if the same command may succeed later, 130 if it was
+            interrupted, else 1. Nothing is raised after success, since
             Databricks takes any SystemExit of a wheel's entry point for a failure.
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -48,8 +49,12 @@ def command(action: Callable[[], object], *, run_id: str, show_traceback: bool =
     except Exception as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"error: {explained(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
+        told = explained(error)
+        print(f"error: {told}", file=sys.stderr)
+        raise SystemExit(told.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command may be given again", file=sys.stderr)
+        raise SystemExit(130) from None
     finally:
         log.removeHandler(handler)
         log.propagate = True

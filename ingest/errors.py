@@ -17,12 +17,23 @@ log = logging.getLogger("ingest")
 class IngestError(Exception):
     """A fault told in one line: what is wrong, then what to do. Holds no secret and no row of data."""
 
+    exit_code = 1
+    """Of a command that ends with it."""
+
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))
 
 
 class TransientError(IngestError):
     """A fault that may be gone a moment later: a connection cut or refused, a deadlock, a server that is busy."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class BusyError(IngestError):
+    """Another run holds what this one needs. It may take hours, so that nothing waits for it."""
+
+    exit_code = 75
 
 
 def retry(action: Callable[[], T], *, attempts: int = 4, first_wait: float = 0.5) -> T:

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from ingest.errors import IngestError
 from ingest.source import Source
-from ingest.tables import HASH, Table, Totals, Window
+from ingest.tables import HASH, Table, Totals, Window, as_text
 
 ROWS_PER_PARTITION = 5_000
 """Below this a further task, connection and file cost more than they save."""
 
 _KEYS_PER_QUERY = 1_000
 _RANGE = "_range"
-
-
-def check(connection: MySQLConnectionAbstract, source: Source, table: Table, *, cursor_needed: bool) -> Table:
-    """The table as it is there: without its cursor where the source has none and the mode needs none.
-
-    Raises:
-        IngestError: the table or a column is missing.
-    """
-    with source.readable_errors(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s",
-            (table.name,),
-        )
-        present = {name.lower() for (name,) in cursor.fetchall()}
-    if not present:
-        raise IngestError(
-            f"{source} has no table {table.name!r} that the user {source.user!r} may read; load it, grant SELECT "
-            f"on it, or correct the database in {source.reference}"
-        )
-    missing = [name for name in table.names if name.lower() not in present]
-    if missing == [table.cursor] and not cursor_needed:
-        return Table(table.name, table.key, table.columns, cursor=None)
-    if missing == [table.cursor]:
-        raise IngestError(
-            f"{source}: table {table.name!r} has no column {table.cursor!r}; add it, or use "
-            "--mode snapshot, which needs none"
-        )
-    if missing:
-        raise IngestError(
-            f"{source}: table {table.name!r} lacks {', '.join(missing)}; add what is missing to the table"
-        )
-    return table
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def clock(connection: MySQLConnectionAbstract, source: Source) -> datetime:
@@ -68,19 +35,44 @@ def totals(connection: MySQLConnectionAbstract, source: Source, table: Table, wi
         # A new view: in REPEATABLE READ a second look within one transaction would see the first one's.
         connection.rollback()
         cursor.execute(f"SELECT {table.mysql_totals()} FROM `{table.name}` WHERE {table.condition(window)}")
-        rows, checksum = cursor.fetchone()
-    return Totals(rows, checksum)
+        return Totals(*cursor.fetchone())
 
 
-def rows(spark: SparkSession, source: Source, table: Table, window: Window, partitions: int) -> DataFrame:
-    """The rows of a window with `table.schema`; the hash is MySQL's."""
-    return _read(spark, source, table, table.schema, window, partitions)
+def without_cursor(connection: MySQLConnectionAbstract, source: Source, table: Table) -> int:
+    """Rows that no window with a beginning has."""
+    if not table.cursor_nullable:
+        return 0
+    with source.readable_errors(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT COUNT(*) FROM `{table.name}` WHERE `{table.cursor}` IS NULL")
+        (rows,) = cursor.fetchone()
+    return rows
 
 
-def keys(spark: SparkSession, source: Source, table: Table, window: Window, partitions: int) -> DataFrame:
+def estimated_rows(connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window) -> int:
+    """How many rows MySQL's optimiser expects in a window, without reading them."""
+    with source.readable_errors(), connection.cursor(dictionary=True) as cursor:
+        cursor.execute(
+            f"EXPLAIN SELECT `{table.key[0]}` FROM `{table.name}` WHERE {table.condition(window)}",
+        )
+        return int(cursor.fetchone()["rows"] or 0)
+
+
+def rows(
+    spark: SparkSession, source: Source, table: Table, window: Window, partitions: int, within: Totals | None = None
+) -> DataFrame:
+    """The rows of a window with `table.schema`, and `as_text` of inexact columns; the hash is MySQL's.
+
+    Args:
+        within: of the same window; it splits a key that is a number. Without it such a key is read in one range.
+    """
+    return _read(spark, source, table, tuple(table.columns), window, partitions, within)
+
+
+def keys(
+    spark: SparkSession, source: Source, table: Table, window: Window, partitions: int, within: Totals | None = None
+) -> DataFrame:
     """Key, cursor and hash of the rows of a window."""
-    schema = T.StructType([f for f in table.schema if f.name in (table.key, table.cursor, HASH)])
-    return _read(spark, source, table, schema, window, partitions)
+    return _read(spark, source, table, table.key, window, partitions, within)
 
 
 def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
@@ -90,15 +82,15 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
         changes: the key and the boolean `gone`; a key that is gone is passed on with nothing else.
 
     Returns:
-        `table.schema` and `gone`. A key that is not gone and has no row any more is left out.
+        What `rows` returns, and `gone`. A key that is not gone and has no row any more is left out.
     """
     text = [*table.columns, HASH]
     at = table.cursor or "_at"
-    cursor_sql = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `{table.cursor}`)" if table.cursor else "NULL"
     select = (
-        f"SELECT {', '.join(map(_text, table.columns))}, "
-        f"{table.mysql_hash()}, {cursor_sql} FROM `{table.name}` WHERE `{table.key}` IN "
+        f"SELECT {', '.join(map(table.mysql_text, table.columns))}, {table.mysql_hash()}, {table.mysql_cursor()} "
+        f"FROM `{table.name}` WHERE ({', '.join(f'`{name}`' for name in table.key)}) IN "
     )
+    one = f"({', '.join(['%s'] * len(table.key))})"
     arrow = pa.schema([*((name, pa.string()) for name in text), (at, pa.int64()), ("gone", pa.bool_())])
 
     def fetch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -106,50 +98,81 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
         try:
             for batch in batches:
                 found: list[tuple] = []
-                events = list(zip(*(batch.column(name).to_pylist() for name in (table.key, "gone")), strict=True))
-                wanted = [key for key, gone in events if not gone]
+                events = batch.to_pylist()
+                wanted = [tuple(event[name] for name in table.key) for event in events if not event["gone"]]
                 for start in range(0, len(wanted), _KEYS_PER_QUERY):
                     some = wanted[start : start + _KEYS_PER_QUERY]
                     connection = connection or source.connect()
                     with source.readable_errors(), connection.cursor() as cursor:
-                        cursor.execute(f"{select} ({', '.join(['%s'] * len(some))})", some)
+                        given = [value for key in some for value in key]
+                        cursor.execute(f"{select} ({', '.join([one] * len(some))})", given)
                         found += [(*row, False) for row in cursor.fetchall()]
                 made = [dict(zip(arrow.names, row, strict=True)) for row in found]
-                made += [{table.key: key, "gone": True} for key, gone in events if gone]
+                made += [{**_key_text(table, event), "gone": True} for event in events if event["gone"]]
                 yield pa.RecordBatch.from_pylist(made, arrow)
         finally:
             if connection:
                 connection.close()
 
     ddl = ", ".join(f"`{name}` STRING" for name in text)
-    raw = changes.select(table.key, "gone").mapInArrow(fetch, f"{ddl}, `{at}` BIGINT, gone BOOLEAN")
-    typed = [F.col(name).cast(kind).alias(name) for name, kind in table.columns.items()]
-    moment = [F.timestamp_micros(table.cursor).alias(table.cursor)] if table.cursor else []
-    return raw.select(*typed, *moment, HASH, "gone")
+    raw = changes.select(*table.key, "gone").mapInArrow(fetch, f"{ddl}, `{at}` BIGINT, gone BOOLEAN")
+    return _typed(raw, table, tuple(table.columns), "gone")
+
+
+def _key_text(table: Table, event: dict) -> dict[str, str]:
+    def text(value: object, kind: str) -> str:
+        if kind == "BINARY":
+            return value.hex()
+        if kind == "TIMESTAMP":
+            return str((value - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND)
+        return str(value)
+
+    return {name: text(event[name], table.columns[name]) for name in table.key}
 
 
 def _read(
-    spark: SparkSession, source: Source, table: Table, schema: T.StructType, window: Window, partitions: int
+    spark: SparkSession,
+    source: Source,
+    table: Table,
+    columns: tuple[str, ...],
+    window: Window,
+    partitions: int,
+    within: Totals | None,
 ) -> DataFrame:
     # Spark pads what comes from a CHAR column with blanks, even with a schema of its own, and MySQL does not: so text
     # is cast. The ranges are of the key as it is, so that MySQL finds them in its index.
-    text = {f.name: _text(f.name) for f in schema if f.dataType == T.StringType()} | {HASH: table.mysql_hash()}
-    select = ", ".join(f"{text.get(name, f'`{name}`')} AS `{name}`" for name in schema.names)
-    query = f"SELECT `{table.key}` AS {_RANGE}, {select} FROM `{table.name}` WHERE {table.condition(window)}"
+    select = {name: table.mysql_text(name) for name in columns} | {HASH: table.mysql_hash()}
+    schema = dict.fromkeys(select, "STRING")
+    if table.cursor:
+        select[table.cursor], schema[table.cursor] = table.mysql_cursor(), "BIGINT"
+    listed = ", ".join(f"{text} AS `{name}`" for name, text in select.items())
+    query = f"SELECT `{table.key[0]}` AS {_RANGE}, {listed} FROM `{table.name}` WHERE {table.condition(window)}"
     options = source.jdbc_options()
-    options["customSchema"] = ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in schema)
+    options["customSchema"] = ", ".join(f"`{name}` {kind}" for name, kind in schema.items())
     url = options.pop("url")
-    read = spark.read.jdbc(url, f"({query}) AS source", predicates=_ranges(partitions), properties=options)
-    return read.select(*schema.names)
+    conditions = ranges(table, partitions, within)
+    read = spark.read.jdbc(url, f"({query}) AS source", predicates=conditions, properties=options)
+    return _typed(read, table, columns)
 
 
-def _ranges(partitions: int) -> list[str]:
-    """Conditions that split hexadecimal keys into as many even ranges; the first and last are open."""
-    bounds = [f"{0x10000 * n // partitions:04x}" for n in range(1, partitions)]
-    lows = [f"{_RANGE} >= '{bound}'" for bound in bounds]
-    highs = [f"{_RANGE} < '{bound}'" for bound in bounds]
+def _typed(raw: DataFrame, table: Table, columns: tuple[str, ...], *more: str) -> DataFrame:
+    values = [table.spark_value(name).alias(name) for name in columns]
+    cursor = [F.timestamp_micros(table.cursor).alias(table.cursor)] if table.cursor else []
+    inexact = [F.col(name).alias(as_text(name)) for name in table.inexact if name in columns]
+    return raw.select(*values, *cursor, HASH, *inexact, *more)
+
+
+def ranges(table: Table, partitions: int, within: Totals | None = None) -> list[str]:
+    """Conditions on `_range` that split the key into so many ranges; the first and last are open."""
+    kind = table.columns[table.key[0]]
+    if table.numbered and within and within.first is not None:
+        first, length = int(within.first), int(within.last) - int(within.first) + 1
+        count = min(partitions, length)
+        bounds = [str(first + length * n // count) for n in range(1, count)]
+    elif kind == "STRING":
+        bounds = [f"'{0x10000 * n // partitions:04x}'" for n in range(1, partitions)]
+    else:
+        bounds = []
+    lows = [f"{_RANGE} >= {bound}" for bound in bounds]
+    highs = [f"{_RANGE} < {bound}" for bound in bounds]
     return [" AND ".join(filter(None, pair)) or "TRUE" for pair in zip(["", *lows], [*highs, ""], strict=True)]
-
-
-def _text(column: str) -> str:
-    return f"CAST(`{column}` AS CHAR CHARACTER SET utf8mb4)"

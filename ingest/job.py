@@ -14,13 +14,18 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from ingest import extract, landing
-from ingest.errors import IngestError, explained, retry
+from ingest import drift, extract, landing
+from ingest.errors import BusyError, IngestError, explained, retry
+from ingest.progress import progress
 from ingest.run_log import Run, RunLog, Success
 from ingest.source import Source
 from ingest.tables import HASH, Table, Totals, Window
 
-MODES = ("incremental", "snapshot", "reconcile")
+MODES = ("incremental", "snapshot", "reconcile", "backfill")
+ATTEMPTS, FIRST_WAIT = 5, 1.0
+"""Of what is transient: 15 seconds of waiting in all, in which a server starts again."""
+
+_MICROSECOND = timedelta(microseconds=1)
 log = logging.getLogger("ingest")
 
 
@@ -35,6 +40,8 @@ class Settings:
         lag: how far behind the server's clock the window ends.
         overlap: how far before the last mark it looks for rows that were committed late.
         partitions: the most tasks that read at once, each with a connection and a file of its own.
+        rows_per_file: the most rows of one file.
+        since, until: of a backfill, UTC: the cursor's first moment, and the first that is no longer meant.
     """
 
     mode: str
@@ -46,6 +53,34 @@ class Settings:
     lag: timedelta = timedelta(0)
     overlap: timedelta = timedelta(minutes=5)
     partitions: int = 2
+    rows_per_file: int = landing.ROWS_PER_FILE
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would read and where it would land it; rows and bytes are MySQL's estimates."""
+
+    source_table: str
+    mode: str
+    window: Window
+    overlap: Window | None
+    rows: int
+    bytes: int
+    ranges: int
+    path: str
+    drift: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source_table} {self.mode}: window {self.window}, about {self.rows} rows, {self.bytes} bytes, in "
+            f"{self.ranges} ranges of the key",
+            f"would land in {self.path}",
+        ]
+        if self.overlap:
+            lines.append(f"would look for late commits in {self.overlap}")
+        return "\n".join([*lines, *(f"differs from its declaration: {line}" for line in self.drift)])
 
 
 def run(spark: SparkSession, table: Table, source: Source, settings: Settings) -> Run:
@@ -61,13 +96,13 @@ def run(spark: SparkSession, table: Table, source: Source, settings: Settings) -
         started_at=datetime.now(UTC),
     )
     run_log = RunLog(spark, settings.catalog, settings.ops_schema)
-    latest = started
+    latest = _Attempt(spark, table, source, settings, run_log, started)
 
-    def attempt() -> Run:
+    def attempt() -> _Attempt:
         nonlocal latest
-        latest = replace(started)
+        latest = _Attempt(spark, table, source, settings, run_log, replace(started))
         try:
-            _Attempt(spark, table, source, settings, run_log, latest).land()
+            latest.land()
         except Exception as error:
             if isinstance(error, IngestError):
                 raise
@@ -76,20 +111,39 @@ def run(spark: SparkSession, table: Table, source: Source, settings: Settings) -
         return latest
 
     try:
-        done = retry(attempt)
+        done = retry(attempt, attempts=ATTEMPTS, first_wait=FIRST_WAIT)
     except IngestError as error:
         _log_failure(run_log, latest, error)
         raise
-    done.status, done.ended_at = "succeeded", datetime.now(UTC)
-    run_log.append(done)
-    return done
+    done.run.status, done.run.ended_at = "succeeded", datetime.now(UTC)
+    run_log.append(done.run)
+    done.unmark()
+    return done.run
 
 
-def _log_failure(run_log: RunLog, failed: Run, error: IngestError) -> None:
+def plan(spark: SparkSession, table: Table, source: Source, settings: Settings) -> Plan:
+    """What `run` would do now; it reads no row and writes nothing.
+
+    Raises:
+        IngestError: `run` would fail for what is known before it reads.
+    """
+    source_table = f"{source.database}.{table.name}"
+    run_log = RunLog(spark, settings.catalog, settings.ops_schema)
+    attempt = _Attempt(
+        spark, table, source, settings, run_log, Run(settings.run_id, source_table, settings.mode, datetime.now(UTC))
+    )
+    with closing(source.connect()) as connection:
+        return attempt.plan(connection)
+
+
+def _log_failure(run_log: RunLog, attempt: _Attempt, error: IngestError) -> None:
+    failed = attempt.run
     failed.status, failed.ended_at, failed.error = "failed", datetime.now(UTC), str(error)
     failed.rows_landed = failed.rows_deleted = 0
     try:
         run_log.append(failed)
+        if not isinstance(error, BusyError):
+            attempt.unmark()
     except Exception as second:
         log.warning("the failure could not be written to %s: %s", run_log.name, explained(second))
 
@@ -102,33 +156,103 @@ class _Attempt:
     ):
         self.spark, self.table, self.source, self.settings = spark, table, source, settings
         self.run_log, self.run = run_log, run
+        self.marker: landing.Marker | None = None
 
     def land(self) -> None:
-        with closing(self.source.connect()) as connection:
+        with closing(self.source.connect(attempts=1)) as connection:
             self._lock(connection)
-            incremental = self.settings.mode == "incremental"
-            self.table = extract.check(connection, self.source, self.table, cursor_needed=incremental)
-            successes = self.run_log.successes(self.run.source_table)
-            mark = successes[0].high if successes else None
-            self.now = extract.clock(connection, self.source)
-            high = self.now - self.settings.lag
-            self.run.high = high
-            if mark and high <= mark:
-                if not incremental:
-                    raise IngestError(
-                        f"the last run reached {mark}, which the clock of {self.source} less --lag-seconds has not "
-                        "passed; wait that long, or correct the clock"
-                    )
-                self.run.low = self.run.high = mark
+            self._mark()
+            self._examine(connection)
+            if self.nothing_new:
+                self.run.low = self.run.high
                 self.run.rows_source = 0
-                return
-            path = landing.folder(self.settings.landing_url, self.table.name, self.settings.mode, mark, high)
-            if incremental:
-                self._incremental(connection, successes, high, path)
-            elif self.settings.mode == "snapshot":
-                self._rows(connection, Window(), path)
+            elif self.settings.mode == "incremental":
+                self._incremental(connection)
+            elif self.settings.mode == "reconcile":
+                self._reconcile(connection)
             else:
-                self._reconcile(connection, path)
+                self._rows(connection, self.window)
+
+    def plan(self, connection: MySQLConnectionAbstract) -> Plan:
+        self._examine(connection)
+        window = Window(self.run.high, self.run.high) if self.nothing_new else self.window
+        whole = self.settings.mode in ("snapshot", "reconcile")
+        rows = self.rows_of_table if whole else extract.estimated_rows(connection, self.source, self.table, window)
+        overlap = None
+        if self.settings.mode == "incremental" and self.mark and self.settings.overlap:
+            overlap = Window(self.mark - self.settings.overlap, self.mark)
+        return Plan(
+            self.run.source_table,
+            self.settings.mode,
+            window,
+            overlap,
+            rows,
+            rows * self.row_bytes,
+            self._partitions(rows),
+            self.path,
+            tuple(filter(None, (self.run.drift or "").split("\n"))),
+        )
+
+    def unmark(self) -> None:
+        """The run is in the log: there is nothing left to find of it."""
+        if self.marker:
+            self.marker.remove()
+
+    def _mark(self) -> None:
+        """Logs the run before this one as abandoned if it was killed, and says that this one is under way."""
+        marker = landing.Marker(self.spark, self.settings.landing_url, self.run.source_table)
+        left = marker.read()
+        if left and left["run_id"] != self.run.run_id and self.run_log.find(left["run_id"]) is None:
+            started = datetime.fromisoformat(left["started_at"])
+            lost = Run(left["run_id"], self.run.source_table, left["mode"], started, status="abandoned")
+            lost.error = "the run was killed; the next one started anew from the same mark"
+            lost.ended_at = self.run.started_at
+            self.run_log.append(lost)
+            log.warning("the run %s was abandoned", lost.run_id)
+        marker.write({"run_id": self.run.run_id, "mode": self.run.mode, "started_at": f"{self.run.started_at}"})
+        self.marker = marker
+
+    def _examine(self, connection: MySQLConnectionAbstract) -> None:
+        """Settles the columns, the window and the folder."""
+        mode = self.settings.mode
+        cursor_needed = mode in ("incremental", "backfill")
+        checked = drift.check(connection, self.source, self.table, cursor_needed=cursor_needed)
+        self.table, self.rows_of_table, self.row_bytes = checked.table, checked.rows, checked.row_bytes
+        self.run.drift = "\n".join(checked.changes) or None
+        self.now = extract.clock(connection, self.source)
+        high = self.now - self.settings.lag
+        self.nothing_new = False
+        self.successes: list[Success] = []
+        self.mark: datetime | None = None
+        if mode == "backfill":
+            self._examine_backfill(high)
+            return
+        self.successes = self.run_log.successes(self.run.source_table)
+        self.mark = self.successes[0].high if self.successes else None
+        if self.mark and high <= self.mark:
+            if mode != "incremental":
+                raise IngestError(
+                    f"the last run reached {self.mark}, which the clock of {self.source} less --lag-seconds has not "
+                    "passed; wait that long, or correct the clock"
+                )
+            self.nothing_new, high = True, self.mark
+        self.run.high = high
+        self.window = Window(self.mark, high) if mode == "incremental" else Window()
+        self.path = landing.folder(self.settings.landing_url, self.table.folder, mode, self.mark, high)
+
+    def _examine_backfill(self, high: datetime) -> None:
+        since, until = self.settings.since, self.settings.until
+        if since is None or until is None:
+            raise IngestError("a backfill needs --from and --to")
+        if since >= until:
+            raise IngestError("--to must be later than --from")
+        if until - _MICROSECOND > high:
+            raise IngestError(
+                f"--to is later than {high}, the clock of {self.source} less --lag-seconds; give an earlier one"
+            )
+        self.window = Window(since - _MICROSECOND, until - _MICROSECOND)
+        self.run.high = self.window.high
+        self.path = landing.backfill_folder(self.settings.landing_url, self.table.folder, since, until)
 
     def _lock(self, connection: MySQLConnectionAbstract) -> None:
         """Keeps out a second run of the table into the same landing zone; the lock ends with the connection."""
@@ -137,30 +261,30 @@ class _Attempt:
             cursor.execute("SELECT GET_LOCK(%s, 0)", (f"ingest-{hashlib.md5(purpose.encode()).hexdigest()}",))
             (taken,) = cursor.fetchone()
         if taken != 1:
-            raise IngestError(f"another ingest of {self.run.source_table} is running; wait until it ends")
+            raise BusyError(f"another ingest of {self.run.source_table} is running; wait until it ends")
 
-    def _incremental(
-        self, connection: MySQLConnectionAbstract, successes: list[Success], high: datetime, path: str
-    ) -> None:
-        if not successes:
-            return self._rows(connection, Window(None, high), path)
-        mark = successes[0].high
-        overlap = Window(mark - self.settings.overlap, mark)
+    def _incremental(self, connection: MySQLConnectionAbstract) -> None:
+        if not self.mark:
+            return self._rows(connection, self.window)
+        overlooked = extract.without_cursor(connection, self.source, self.table)
+        if overlooked:
+            log.warning("%d rows have no %s; only --mode reconcile sees their changes", overlooked, self.table.cursor)
+        overlap = Window(self.mark - self.settings.overlap, self.mark)
         if self.settings.overlap:
-            in_overlap = extract.totals(connection, self.source, self.table, overlap).rows
-            if in_overlap:
-                landed = self._landed(overlap, [s.path for s in successes if s.path and s.high > overlap.low])
+            in_overlap = extract.totals(connection, self.source, self.table, overlap)
+            if in_overlap.rows:
+                landed = self._landed(overlap, [s.path for s in self.successes if s.path and s.high > overlap.low])
                 late = self._late(overlap, in_overlap, landed)
                 if late:
                     log.info("%d rows were committed late, before the mark of the last run", late)
-                    return self._rows(connection, Window(overlap.low, high), path, landed)
-        self._rows(connection, Window(mark, high), path)
+                    return self._rows(connection, Window(overlap.low, self.window.high), landed)
+        self._rows(connection, self.window)
 
     def _landed(self, window: Window, paths: list[str]) -> DataFrame | None:
         """Key, cursor and hash of the window's rows that earlier runs landed; None where no file is left of them."""
         if not paths:
             return None
-        names = (self.table.key, self.table.cursor, HASH)
+        names = (*self.table.key, self.table.cursor, HASH)
         try:
             files = self.spark.read.schema(self.table.schema).parquet(*paths)
         except AnalysisException as error:
@@ -169,51 +293,52 @@ class _Attempt:
             raise
         return files.where(F.col(self.table.cursor) > F.lit(window.low)).select(*names)
 
-    def _late(self, window: Window, rows: int, landed: DataFrame | None) -> int:
+    def _late(self, window: Window, there: Totals, landed: DataFrame | None) -> int:
         if landed is None:
-            return rows
-        keys = extract.keys(self.spark, self.source, self.table, window, self._partitions(rows))
+            return there.rows
+        keys = extract.keys(self.spark, self.source, self.table, window, self._partitions(there.rows), there)
         return keys.join(landed, keys.columns, "left_anti").count()
 
-    def _rows(
-        self, connection: MySQLConnectionAbstract, window: Window, path: str, landed: DataFrame | None = None
-    ) -> None:
+    def _rows(self, connection: MySQLConnectionAbstract, window: Window, landed: DataFrame | None = None) -> None:
         """Lands the rows of a window, less those that had landed."""
         self.run.low = window.low
         expected = self._expect(connection, window)
         if not expected.rows:
             return
-        read = extract.rows(self.spark, self.source, self.table, window, self._partitions(expected.rows))
+        read = extract.rows(self.spark, self.source, self.table, window, self._partitions(expected.rows), expected)
         seen = Observation(f"read by {self.run.run_id}")
         frame = read.observe(seen, *self.table.spark_totals(self.table.spark_hash()), self._altered())
         if landed is not None:
-            frame = frame.join(landed, [self.table.key, self.table.cursor, HASH], "left_anti").coalesce(
+            frame = frame.join(landed, [*self.table.key, self.table.cursor, HASH], "left_anti").coalesce(
                 self._partitions(expected.rows)
             )
-        changed_at = F.col(self.table.cursor) if self.table.cursor else F.lit(self.now)
-        frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at, path)
+        changed_at = F.coalesce(F.col(self.table.cursor), F.lit(self.now)) if self.table.cursor else F.lit(self.now)
+        with progress(self.spark, expected.rows):
+            frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at)
         try:
             self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, window))
         except IngestError:
-            landing.withdraw(frame, path)
+            landing.withdraw(frame, self.path)
             raise
 
-    def _reconcile(self, connection: MySQLConnectionAbstract, path: str) -> None:
+    def _reconcile(self, connection: MySQLConnectionAbstract) -> None:
         """Lands the rows that silver lacks or has otherwise, and a delete for each that the source lacks."""
         held = self._held()
         if held is None:
-            return self._rows(connection, Window(), path)
+            return self._rows(connection, Window())
         expected = self._expect(connection, Window())
         seen = Observation(f"compared by {self.run.run_id}")
         if expected.rows:
-            keys = extract.keys(self.spark, self.source, self.table, Window(), self._partitions(expected.rows))
-            both = keys.observe(seen, *self.table.spark_totals(F.col(HASH))).join(held, self.table.key, "full_outer")
+            ranges = self._partitions(expected.rows)
+            keys = extract.keys(self.spark, self.source, self.table, Window(), ranges, expected)
+            keys = keys.observe(seen, *self.table.spark_totals(F.col(HASH)))
+            both = keys.join(held, [*self.table.key], "full_outer")
         else:
             # Spark drops an empty side from the running query, and the observation with it.
             both = held.withColumn(HASH, F.lit(None).cast("string"))
         gone = F.col(HASH).isNull() & F.col("current")
         unknown = F.col(HASH).isNotNull() & ~F.coalesce(F.array_contains("hashes", F.col(HASH)), F.lit(False))
-        changes = both.where(gone | unknown).select(self.table.key, F.col(HASH).isNull().alias("gone")).persist()
+        changes = both.where(gone | unknown).select(*self.table.key, F.col(HASH).isNull().alias("gone")).persist()
         try:
             count = changes.count()
             if expected.rows:
@@ -224,23 +349,23 @@ class _Attempt:
                 altered = Observation(f"fetched by {self.run.run_id}")
                 rows = rows.observe(altered, self._altered())
                 frame = rows.withColumn("_op", F.when(F.col("gone"), "D").otherwise("U"))
-                frame = self._write(frame, F.lit(self.now), path)
+                frame = self._write(frame, F.lit(self.now))
                 if altered.get["altered"]:
-                    landing.withdraw(frame, path)
+                    landing.withdraw(frame, self.path)
                     raise self._mismatch("rows changed on their way")
         finally:
             changes.unpersist()
 
     def _held(self) -> DataFrame | None:
         """Per key: the hashes that silver or its quarantine hold, and whether silver has it; None without silver."""
-        silver = self._table(self.table.name)
+        silver = self._table(self.table.folder)
         if silver is None:
             return None
-        held = silver.select(self.table.key, HASH, F.lit(True).alias("current"))
-        quarantine = self._table(f"{self.table.name}_quarantine")
+        held = silver.select(*self.table.key, HASH, F.lit(True).alias("current"))
+        quarantine = self._table(f"{self.table.folder}_quarantine")
         if quarantine is not None:
-            held = held.unionByName(quarantine.select(self.table.key, HASH, F.lit(False).alias("current")))
-        return held.groupBy(self.table.key).agg(F.collect_set(HASH).alias("hashes"), F.max("current").alias("current"))
+            held = held.unionByName(quarantine.select(*self.table.key, HASH, F.lit(False).alias("current")))
+        return held.groupBy(*self.table.key).agg(F.collect_set(HASH).alias("hashes"), F.max("current").alias("current"))
 
     def _table(self, name: str) -> DataFrame | None:
         try:
@@ -253,7 +378,7 @@ class _Attempt:
     def _expect(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
         expected = extract.totals(connection, self.source, self.table, window)
         self.run.rows_source, self.run.checksum_source = expected.rows, expected.checksum
-        log.info("%d rows in the window (%s, %s]", expected.rows, window.low or "beginning", window.high or "now")
+        log.info("%d rows in the window %s", expected.rows, window)
         return expected
 
     def _partitions(self, rows: int) -> int:
@@ -263,7 +388,7 @@ class _Attempt:
         """Counts the rows whose values, as Spark has them, do not give the hash that MySQL computed of them."""
         return F.count_if(self.table.spark_hash() != F.col(HASH)).alias("altered")
 
-    def _write(self, frame: DataFrame, changed_at: Column, path: str) -> DataFrame:
+    def _write(self, frame: DataFrame, changed_at: Column) -> DataFrame:
         """Writes the rows in the form of the landing zone and returns the frame that was written."""
         frame = frame.select(
             *self.table.names,
@@ -274,11 +399,13 @@ class _Attempt:
             F.lit(self.run.run_id).alias("_run_id"),
         )
         written = Observation(f"written by {self.run.run_id}")
-        counts = F.count(F.lit(1)).alias("rows"), F.count_if(F.col("_op") == "D").alias("deleted")
-        landing.write(frame.observe(written, *counts), path)
-        self.run.path = path
+        deleted = F.count_if(F.col("_op") == "D").alias("deleted")
+        counted = frame.observe(written, *self.table.spark_totals(F.col(HASH)), deleted)
+        landing.write(counted, self.path, self.settings.rows_per_file)
+        self.run.path = self.path
         self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get["deleted"]
-        stands = landing.written(self.spark, path)
+        self.run.checksum_landed = written.get["checksum"]
+        stands = landing.written(self.spark, self.path)
         self.run.files, self.run.bytes = stands.files, stands.bytes
         return frame
 
@@ -290,7 +417,7 @@ class _Attempt:
         read are not between those of before and after.
         """
         read = Totals(seen["rows"], seen["checksum"])
-        self.run.checksum_landed = read.checksum
+        self.run.checksum_read = read.checksum
         if seen.get("altered"):
             raise self._mismatch(f"{seen['altered']} rows changed on their way")
         if read == expected:

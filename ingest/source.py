@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from mysql.connector.abstracts import MySQLConnectionAbstract
 from ingest.errors import IngestError, TransientError, retry
 
 DEFAULT_REFERENCE = "env:LAKEHOUSE_MYSQL_URL"
-FORM = "mysql://user:password@host:port/database?ssl_mode=VERIFY_IDENTITY&ssl_ca=PATH"
+FORM = "mysql://user:password@host:port/database?ssl_ca=PATH"
 SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 STREAM_ROWS = -(2**31)
 """The fetch size that makes Connector/J stream a result; with any other it buffers all of it."""
@@ -59,7 +60,7 @@ class Source:
     database: str
     user: str = field(repr=False)
     password: str = field(repr=False)
-    ssl_mode: str = "REQUIRED"
+    ssl_mode: str = "VERIFY_IDENTITY"
     ssl_ca: str | None = None
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ class Source:
         Args:
             reference: `env:NAME` (environment variable), `secret:SCOPE/KEY` (Databricks secret) or `file:PATH`, each
                 holding a URL of the form `FORM`. User and password are percent-encoded in it. `ssl_mode` is
-                VERIFY_IDENTITY where `ssl_ca` is given and REQUIRED elsewhere.
+                VERIFY_IDENTITY where it is not given.
 
         Raises:
             IngestError: the reference names nothing, or not such a URL.
@@ -91,7 +92,7 @@ class Source:
         if parts.scheme != "mysql" or not parts.hostname or not parts.username or not database:
             raise IngestError(f"{reference} is not a URL of the form {FORM}")
         ssl_ca = query.pop("ssl_ca", None)
-        ssl_mode = query.pop("ssl_mode", "VERIFY_IDENTITY" if ssl_ca else "REQUIRED").upper()
+        ssl_mode = query.pop("ssl_mode", "VERIFY_IDENTITY").upper()
         if query:
             raise IngestError(
                 f"{reference} has the unknown setting {sorted(query)[0]!r}; known are ssl_mode and ssl_ca"
@@ -136,21 +137,23 @@ class Source:
             options["trustCertificateKeyStorePassword"] = _TRUST_STORE_PASSWORD
         return options
 
-    def connect(self) -> MySQLConnectionAbstract:
+    def connect(self, attempts: int = 4) -> MySQLConnectionAbstract:
         """An open connection in UTC, without autocommit; the caller closes it.
 
         Raises:
             IngestError: wrong password, unknown database, TLS refused.
-            TransientError: unreachable, after some attempts.
+            TransientError: unreachable, after so many attempts.
         """
-        return retry(self._connect)
+        return retry(self._connect, attempts=attempts)
 
     def _connect(self) -> MySQLConnectionAbstract:
         settings: dict[str, object] = {"ssl_disabled": True} if self.ssl_mode == "DISABLED" else {}
         if self.ssl_mode.startswith("VERIFY"):
-            settings = {"ssl_verify_cert": True, "ssl_verify_identity": self.ssl_mode == "VERIFY_IDENTITY"}
-        if self.ssl_ca:
-            settings["ssl_ca"] = self.ssl_ca
+            settings = {
+                "ssl_verify_cert": True,
+                "ssl_verify_identity": self.ssl_mode == "VERIFY_IDENTITY",
+                "ssl_ca": self.ssl_ca or ssl.get_default_verify_paths().cafile,
+            }
         with self.readable_errors():
             connection = mysql.connector.connect(
                 host=self.host,
@@ -205,7 +208,10 @@ class Source:
         elif number == errorcode.ER_NO_SUCH_TABLE:
             message = f"{self}: a table is missing; load it first or correct the database in {self.reference}"
         elif number == errorcode.CR_SSL_CONNECTION_ERROR or "certificate" in str(error).lower():
-            message = f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate"
+            message = (
+                f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate and "
+                f"name, or add ssl_mode=REQUIRED to {self.reference} if its identity need not be verified"
+            )
         elif cut or number in _CUT:
             message = f"{self}: the connection was cut; check that the server runs"
         else:

@@ -1,12 +1,17 @@
-"""A table to ingest, and the two forms, MySQL's and Spark's, of the hash and the checksum that compare them."""
+"""A table to ingest, and the two forms, MySQL's and Spark's, of the hash and the checksum that compare them.
+
+Every value leaves MySQL as text, in one form for each type that both sides write alike, and is cast in Spark. So a
+value is hashed by MySQL as it is stored and by Spark as it lands, and no driver guesses at a type.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import ClassVar
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -16,13 +21,26 @@ HASH = "_row_hash"
 # Neither occurs in text that people write: the unit separator between columns, the record separator for NULL.
 _SEPARATOR, _NULL = 31, 30
 
+WHOLE = ("TINYINT", "SMALLINT", "INT", "BIGINT")
+INEXACT = ("FLOAT", "DOUBLE")
+"""Types whose text the two sides write differently: rows are checked as they arrive, and not once more in files."""
+
+_TYPE = re.compile(rf"{'|'.join((*WHOLE, *INEXACT))}|STRING|BINARY|DATE|TIMESTAMP|TIMESTAMP_NTZ|DECIMAL\(\d+,\d+\)")
+_MICROS = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `{}`)"
+
 
 @dataclass(frozen=True)
 class Totals:
-    """What two sides must agree on: the number of rows and a sum over them that does not depend on their order."""
+    """What two sides must agree on: the number of rows and a sum over them that does not depend on their order.
+
+    Attributes:
+        first, last: the least and greatest value of the first key column where it is a number, to split the read.
+    """
 
     rows: int
     checksum: Decimal
+    first: int | None = field(default=None, compare=False)
+    last: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -32,66 +50,191 @@ class Window:
     low: datetime | None = None
     high: datetime | None = None
 
+    def __str__(self) -> str:
+        return f"({self.low or 'beginning'}, {self.high or 'now'}]"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What is done where the source differs from the declaration.
+
+    Attributes:
+        added: a column that is not declared: `fail`, `add` (it lands as well) or `ignore`.
+        dropped: a declared column that is gone: `fail` or `ignore` (it lands as NULL).
+        retyped: a column whose values the declared type may not hold: `fail` or `ignore` (a value that does not fit
+            fails the run).
+    """
+
+    added: str = "ignore"
+    dropped: str = "fail"
+    retyped: str = "fail"
+
+    ANSWERS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "added": ("fail", "add", "ignore"),
+        "dropped": ("fail", "ignore"),
+        "retyped": ("fail", "ignore"),
+    }
+
+    def __post_init__(self) -> None:
+        for change, answers in self.ANSWERS.items():
+            if getattr(self, change) not in answers:
+                raise ValueError(f"drift.{change} must be one of {', '.join(answers)}")
+
 
 @dataclass(frozen=True)
 class Table:
     """A table of the source.
 
     Attributes:
-        name: in the database, and of its folder in the landing zone.
-        key: the primary key, hexadecimal text that is evenly spread, such as a UUID.
+        name: in the database.
+        key: the columns of the primary key or of another unique one. Reads are split by the first: by its numbers, or
+            by its first hexadecimal digits, which suits UUIDs.
         columns: name → Spark type of what is landed, with the key, without the cursor.
         cursor: the column that the server sets to its clock at every change; None where there is no such column.
+        landing: the table's folder in the landing zone; its name if empty.
+        drift: what is done where the source differs.
+        absent: declared columns that the source does not have, which land as NULL.
+        cursor_nullable: whether rows may be without a cursor; those belong to the window that has no beginning.
+
+    Raises:
+        ValueError: a name that is no plain identifier, a type that cannot be landed, a key that is not declared.
     """
 
     name: str
-    key: str
+    key: tuple[str, ...]
     columns: Mapping[str, str]
     cursor: str | None = "updated_at"
+    landing: str = ""
+    drift: Drift = Drift()
+    absent: frozenset[str] = frozenset()
+    cursor_nullable: bool = False
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.names):
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        for name in (self.name, self.folder, *self.names):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name):
                 raise ValueError(f"{name!r} is not a plain identifier")
+        for name, kind in self.columns.items():
+            if not _TYPE.fullmatch(kind):
+                raise ValueError(f"column {name} has the type {kind!r}, which cannot be landed")
+        for name in self.key:
+            if name not in self.columns:
+                raise ValueError(f"the key {name!r} is not among the columns")
+        if not self.key:
+            raise ValueError("the key is empty")
+        if self.cursor in self.columns:
+            raise ValueError(f"the cursor {self.cursor!r} is landed anyway; leave it out of the columns")
+
+    @property
+    def folder(self) -> str:
+        """The table's folder in the landing zone."""
+        return self.landing or self.name
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every column that must be there."""
+        """Every declared column, the cursor last."""
         return (*self.columns, self.cursor) if self.cursor else tuple(self.columns)
 
     @property
     def schema(self) -> T.StructType:
         """What is read: the columns, the cursor, the hash."""
-        cursor = f", {self.cursor} TIMESTAMP" if self.cursor else ""
-        columns = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
+        cursor = f", `{self.cursor}` TIMESTAMP" if self.cursor else ""
+        columns = ", ".join(f"`{name}` {kind}" for name, kind in self.columns.items())
         return T.StructType.fromDDL(f"{columns}{cursor}, {HASH} STRING")
+
+    @property
+    def inexact(self) -> tuple[str, ...]:
+        """Columns of the types `INEXACT`."""
+        return tuple(name for name, kind in self.columns.items() if kind in INEXACT)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the first key column is a whole number."""
+        return self.columns[self.key[0]] in (*WHOLE, "DECIMAL(20,0)")
+
+    def mysql_text(self, name: str) -> str:
+        """A column's value as MySQL writes it; NULL for a date that no calendar has, such as 0000-00-00."""
+        if name in self.absent:
+            return "NULL"
+        column, kind = f"`{name}`", self.columns[name]
+        text = "CAST({} AS CHAR CHARACTER SET utf8mb4)"
+        if kind in WHOLE or kind == "DECIMAL(20,0)":
+            return text.format(f"{column} + 0")  # a number also of BIT, and without the zeros of ZEROFILL
+        if kind in INEXACT:
+            return text.format(f"{column} + 0e0")  # MySQL rounds the text of a FLOAT to six digits
+        if kind == "BINARY":
+            return f"HEX({column})"
+        in_calendar = f"IF(MONTH({column}) = 0 OR DAY({column}) = 0, NULL, {{}})"
+        if kind == "DATE":
+            return in_calendar.format(text.format(column))
+        if kind == "TIMESTAMP":
+            return in_calendar.format(text.format(_MICROS.format(name)))
+        if kind == "TIMESTAMP_NTZ":
+            return in_calendar.format(f"DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%s.%f')")
+        return text.format(column)
+
+    def spark_value(self, name: str) -> Column:
+        """The value of the text that MySQL wrote, in the declared type."""
+        kind = self.columns[name]
+        if kind == "BINARY":
+            return F.unhex(name)
+        if kind == "TIMESTAMP":
+            return F.timestamp_micros(F.col(name).cast("bigint"))
+        return F.col(name).cast(kind)
+
+    def _spark_text(self, name: str) -> Column:
+        kind = self.columns[name]
+        if kind == "BINARY":
+            return F.hex(name)
+        if kind == "TIMESTAMP":
+            return F.unix_micros(name).cast("string")
+        if kind == "TIMESTAMP_NTZ":
+            return F.date_format(name, "yyyy-MM-dd HH:mm:ss.SSSSSS")
+        if kind in INEXACT:
+            return F.col(as_text(name))
+        return F.col(name).cast("string")
+
+    def mysql_cursor(self) -> str:
+        """Microseconds since 1970, UTC; NULL without a cursor."""
+        return _MICROS.format(self.cursor) if self.cursor else "NULL"
 
     def mysql_hash(self) -> str:
         """MD5 over the columns in their order, as text, as MySQL computes it."""
         null = f"CHAR({_NULL} USING utf8mb4)"
-        parts = ", ".join(f"IFNULL(CAST(`{name}` AS CHAR CHARACTER SET utf8mb4), {null})" for name in self.columns)
+        parts = ", ".join(f"IFNULL({self.mysql_text(name)}, {null})" for name in self.columns)
         return f"MD5(CONCAT_WS(CHAR({_SEPARATOR} USING utf8mb4), {parts}))"
 
     def spark_hash(self) -> Column:
-        """The same, computed again from what Spark has read."""
-        parts = [F.coalesce(F.col(name).cast("string"), F.lit(chr(_NULL))) for name in self.columns]
+        """The same, computed again from what Spark has made of it, and from `as_text` of inexact columns."""
+        parts = [F.coalesce(self._spark_text(name), F.lit(chr(_NULL))) for name in self.columns]
         return F.md5(F.concat_ws(chr(_SEPARATOR), *parts))
 
     def mysql_totals(self) -> str:
         """Select list of a `Totals` in MySQL; 60 bits of each hash, and the cursor in microseconds so that a shifted
         time zone is seen too."""
-        cursor = f" + TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `{self.cursor}`)" if self.cursor else ""
+        cursor = f" + COALESCE({self.mysql_cursor()}, 0)" if self.cursor else ""
         hashed = f"CAST(CONV(LEFT({self.mysql_hash()}, 15), 16, 10) AS UNSIGNED)"
-        return f"COUNT(*), COALESCE(SUM({hashed}{cursor}), 0)"
+        first = f"`{self.key[0]}`" if self.numbered else "NULL"
+        return f"COUNT(*), COALESCE(SUM({hashed}{cursor}), 0), MIN({first}), MAX({first})"
 
     def spark_totals(self, hash_column: Column) -> list[Column]:
-        """The same in Spark, named `rows` and `checksum`."""
-        number = F.conv(F.substring(hash_column, 1, 15), 16, 10).cast("decimal(20,0)")
+        """The same in Spark, named `rows` and `checksum`; a delete, which has no hash, counts by its key."""
+        keys = F.md5(F.concat_ws(chr(_SEPARATOR), *(F.col(name).cast("string") for name in self.key)))
+        number = F.conv(F.substring(F.coalesce(hash_column, keys), 1, 15), 16, 10).cast("decimal(20,0)")
         if self.cursor:
-            number = number + F.unix_micros(self.cursor)
+            number = number + F.coalesce(F.unix_micros(self.cursor), F.lit(0))
         return [F.count(F.lit(1)).alias("rows"), F.coalesce(F.sum(number), F.lit(0)).alias("checksum")]
 
     def condition(self, window: Window) -> str:
         """The window as a condition in MySQL."""
         bounds = [(">", window.low), ("<=", window.high)]
-        return " AND ".join(f"`{self.cursor}` {sign} '{t:%Y-%m-%d %H:%M:%S.%f}'" for sign, t in bounds if t) or "TRUE"
+        condition = " AND ".join(
+            f"`{self.cursor}` {sign} '{t:%Y-%m-%d %H:%M:%S.%f}'" for sign, t in bounds if t is not None
+        )
+        if condition and window.low is None and self.cursor_nullable:
+            return f"({condition} OR `{self.cursor}` IS NULL)"
+        return condition or "TRUE"
+
+
+def as_text(name: str) -> str:
+    """Where the text of an inexact column stands beside its value, until the row is written."""
+    return f"_text_of_{name}"
