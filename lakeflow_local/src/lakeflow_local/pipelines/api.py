@@ -393,6 +393,7 @@ def create_auto_cdc_from_snapshot_flow(
     track_history_except_column_list: Iterable[Any] | None = None,
     name: str | None = None,
     snapshot_and_version: Callable[[Any], Any] | None = None,
+    once: bool = False,
     **unknown: Any,
 ) -> None:
     """Declares a flow that compares whole snapshots with `target` and applies their differences by `keys`.
@@ -403,7 +404,7 @@ def create_auto_cdc_from_snapshot_flow(
         snapshot_and_version: the name of `source` in older pipelines.
     """
     place = declared.caller()
-    _refuse_unknown("create_auto_cdc_from_snapshot_flow", unknown, place)
+    _refuse_unknown("create_auto_cdc_from_snapshot_flow", {**unknown, "once": once or None}, place)
     source = snapshot_and_version if source is None else source
     if source is None or not keys:
         missing = "source" if source is None else "keys"
