@@ -213,6 +213,42 @@ def test_datasets_by_any_spelling_of_python(tmp_path):
     assert inputs(found)["by_lambda"] == ("old", "s") and inputs(found)["b"] == ("by_lambda", "c.d.e")
 
 
+def test_main_blocks_and_classes_from_elsewhere(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import os
+            from pyspark import pipelines as dp
+            from framework import Pipeline, NotThere
+
+            class Own(Pipeline):
+                def __init__(self, conf):
+                    super().__init__(conf)
+
+                def query(self):
+                    return super().query().replace("a", "b")
+
+                def register(self):
+                    super().register()
+                    try:
+                        layer = {}["layer"]
+                    except NotThere:
+                        layer = spark.conf.get("layer", None) or os.environ.get("LAKEFLOW_LAYER")
+                    if layer is None:
+                        raise ValueError("no layer")
+
+                    @dp.materialized_view(name=f"{layer}_t")
+                    def t():
+                        return spark.sql(self.query())
+
+            if __name__ == "__main__":
+                Own(spark.conf).register()
+        """,
+        utility__py="if __name__ == '__main__':\n    raise SystemExit('not meant to run')\n",
+    )
+    assert inputs(found) == {"${layer}_t": ("${Own.query().replace('a', 'b')}",)}
+
+
 def test_spark_sql_views_snapshots_and_delta_tables(tmp_path):
     found = graph_of(
         tmp_path,

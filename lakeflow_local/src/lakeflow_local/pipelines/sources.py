@@ -143,9 +143,11 @@ class Loader:
         return module.__dict__
 
     def _load_python(self, path: Path, module: dict[str, Any], within: tuple[Path, ...] = ()) -> None:
-        for cell in notebooks.cells(_text(path), path):
+        text = _text(path)
+        main = notebooks.is_notebook(text, path) or notebooks.defines(text)
+        for cell in notebooks.cells(text, path):
             if cell.language == notebooks.PYTHON:
-                self.execute(compiled(cell, path, self.code), path, module)
+                self.execute(compiled(cell, path, self.code, main), path, module)
             elif cell.language == notebooks.SQL:
                 self._load_cell(cell, path)
             elif cell.language == notebooks.RUN:
@@ -191,7 +193,7 @@ class Loader:
             if cell.language == notebooks.RUN and self._may_define(cell, path):
                 self._run(cell, path, module, (*within, path))
             elif cell.language == notebooks.PYTHON and defining:
-                self.execute(compiled(cell, path, self.code), path, module)
+                self.execute(compiled(cell, path, self.code, True), path, module)
             else:
                 self.report(f"{path.name}:{cell.line}: a %{cell.language} cell has no effect in a pipeline's SQL")
 
@@ -218,10 +220,21 @@ class Loader:
                 self.registry.add_flow(statement.flow)
 
 
-def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str], CodeType]) -> CodeType:
-    """The code of a Python cell, its lines numbered as in the file."""
+def _is_main(test: ast.expr) -> bool:
+    """Whether it is `__name__ == "__main__"`, which holds in a pipeline's sources: they have other names only here."""
+    if not isinstance(test, ast.Compare) or len(test.comparators) != 1 or not isinstance(test.ops[0], ast.Eq):
+        return False
+    sides = [getattr(side, "id", getattr(side, "value", None)) for side in (test.left, test.comparators[0])]
+    return sides in (["__name__", "__main__"], ["__main__", "__name__"])
+
+
+def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str], CodeType], main: bool) -> CodeType:
+    """The code of a Python cell, its lines numbered as in the file; `main` where it is of a pipeline's own source."""
     try:
         tree = ast.parse(cell.text, str(path))
+        for node in ast.walk(tree):
+            if main and isinstance(node, ast.If) and _is_main(node.test):
+                node.test = ast.copy_location(ast.Constant(True), node.test)
         return code(ast.increment_lineno(tree, cell.line - 1), str(path))
     except SyntaxError as error:
         line = (error.lineno or 1) + cell.line - 1

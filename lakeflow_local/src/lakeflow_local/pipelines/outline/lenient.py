@@ -16,10 +16,11 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.outline.symbols import Symbol, doubt, is_unknown, placeholder, shown, symbols_in
+from lakeflow_local.pipelines.outline.symbols import Base, Symbol, doubt, is_unknown, placeholder, shown, symbols_in
 from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
+_CAUGHT, _INHERITED = "__lakeflow_caught__", "__lakeflow_inherited__"
 _MEANT = (LakeflowError, NotebookExit, StopIteration)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
@@ -53,6 +54,20 @@ class _Rewriter(ast.NodeTransformer):
         if not isinstance(node.ctx, ast.Load) or any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)):
             return node
         return ast.copy_location(ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, node.slice], []), node)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
+        self.generic_visit(node)
+        if node.type is not None:
+            node.type = ast.copy_location(ast.Call(ast.Name(_CAUGHT, ast.Load()), [node.type], []), node.type)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        value = node.value
+        if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"):
+            return node
+        call = ast.Call(ast.Name(_INHERITED, ast.Load()), [value, ast.Constant(node.attr)], [])
+        return ast.copy_location(call, node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AnnAssign:
         if node.value is not None:
@@ -111,6 +126,23 @@ def _keywords(value: Any) -> Any:
     return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
 
 
+def _caught(kinds: Any) -> Any:
+    """The exceptions of an `except` clause; one that is not known may be any."""
+    if isinstance(kinds, tuple):
+        return tuple(map(_caught, kinds))
+    return Exception if isinstance(kinds, Symbol) else kinds
+
+
+def _inherited(parent: Any, name: str) -> Any:
+    """`super().name`, also where the base class is not known."""
+    try:
+        return getattr(parent, name)
+    except AttributeError:
+        if Base not in parent.__self_class__.__mro__:
+            raise
+        return Symbol(f"{parent.__self_class__.__name__}.{name}")
+
+
 def _as_text(value: Any) -> Any:
     if isinstance(value, Symbol):
         return placeholder(repr(value))
@@ -157,4 +189,4 @@ def no_deeds() -> Iterator[None]:
         _guarded = before
 
 
-names = {_CALL: _call, _ITEM: _item, _KEYWORDS: _keywords}
+names = {_CALL: _call, _ITEM: _item, _KEYWORDS: _keywords, _CAUGHT: _caught, _INHERITED: _inherited}

@@ -31,6 +31,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     Setting,
     Symbol,
     described,
+    has_pieces,
     known_parts,
     named,
     one_way,
@@ -291,6 +292,8 @@ class _Assembly:
 
     def _unknown_part(self, name: str) -> str | None:
         """What makes a name unknown: nothing of its last part is known, or it stands for many; settings do not."""
+        if has_pieces(name):
+            return "a piece of a value"
         unknown = [part for part in unknown_parts(name) if not part.startswith("${")]
         if not unknown or (all(EACH not in part for part in unknown) and known_parts(sql.normalise(name)[-1])):
             return None

@@ -61,6 +61,11 @@ def known_parts(text: str) -> str:
     return _PLACEHOLDER.sub("", text)
 
 
+def has_pieces(text: str) -> bool:
+    """Whether a placeholder was taken apart, so that nobody knows any more what it stands for."""
+    return "__unknown_" in known_parts(text).lower()
+
+
 def unknown_parts(text: str) -> list[str]:
     """What the placeholders of a text stand for."""
     return [bytes.fromhex(match[1]).decode() for match in _PLACEHOLDER.finditer(text)]

@@ -19,7 +19,16 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api, sql
 from lakeflow_local.pipelines.names import without_live
 from lakeflow_local.pipelines.outline import lenient
-from lakeflow_local.pipelines.outline.symbols import Setting, Symbol, doubt, shown, symbols_in, view
+from lakeflow_local.pipelines.outline.symbols import (
+    Setting,
+    Symbol,
+    doubt,
+    is_unknown,
+    known_parts,
+    shown,
+    symbols_in,
+    view,
+)
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
 _PIPELINES = ("dlt", "pyspark.pipelines")
@@ -102,7 +111,8 @@ class _Conf(Symbol):
     def get(self, key: str, *default: Any) -> Any:
         if str(key) in self._values:
             return self._values[str(key)]
-        return default[0] if default else Setting(str(key))
+        # What may be missing is there as a rule.
+        return Setting(str(key)) if not default or default[0] is None else default[0]
 
     getArgument = get
 
@@ -265,6 +275,9 @@ class World:
             doubt(f"a query that cannot be read: {error.message}")
             read = []
         tables = [_named(i.name, i.streaming) for i in read]
+        if not read and is_unknown(text) and not known_parts(text).strip():
+            # The whole query comes from elsewhere; so does what it reads.
+            tables = [_named(text)]
         return Symbol("spark.sql(…)", streaming=bool(_STREAMS.search(text))).derived("spark.sql(…)", tables, frames)
 
     def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
@@ -415,7 +428,7 @@ class _Environment(Mapping):
         return len(os.environ)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return os.environ.get(key, default)
+        return _getenv(key, default)
 
     def __setitem__(self, key: str, value: str) -> None:
         pass
