@@ -158,8 +158,12 @@ class Flows:
 
         if frame.isStreaming:
             self._for_each_batch(frame.writeStream, resolved, apply)
-        else:
+            return
+        # Goes with the rest of the target's state at a full refresh.
+        done = ("cdc", flow_key(node.full), f"once-{resolved.key}.json")
+        if not self._storage.exists(*done):
             apply(frame, 0)
+            self._storage.write_json(True, *done)
 
     def _apply_snapshots(self, node: Node, resolved: Resolved, snapshot: Snapshot) -> None:
         rows = None if snapshot.function is not None else resolved.frame.drop(auto_cdc.START, auto_cdc.END)
