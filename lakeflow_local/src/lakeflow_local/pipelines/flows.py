@@ -88,7 +88,8 @@ class Flows:
         changes = resolved.flow.cdc is not None
         frame = metrics.apply(resolved.frame, node.full, node.dataset.expectations, count_rows=not changes)
         if changes:
-            self._apply_changes(node, resolved, frame, result)
+            if not self._apply_changes(node, resolved, frame, result):
+                return
         elif node.dataset.sink is not None:
             self._to_sink(node.dataset.sink, resolved, frame)
         elif node.kind is Kind.MATERIALIZED_VIEW:
@@ -139,7 +140,8 @@ class Flows:
         writer = writer.format(sink.format).options(**options)
         self._await(writer, resolved, lambda w: w.start() if table is None else w.toTable(table))
 
-    def _apply_changes(self, node: Node, resolved: Resolved, frame: DataFrame, result: FlowResult) -> None:
+    def _apply_changes(self, node: Node, resolved: Resolved, frame: DataFrame, result: FlowResult) -> bool:
+        """Applies what the flow reads; whether it did so now, or in an earlier update and runs once."""
         state = self._storage.path("cdc", flow_key(node.full))
         result.upserted = result.deleted = 0
         generated = [c.name for c in declared_columns(node.dataset) if c.generated]
@@ -158,15 +160,21 @@ class Flows:
 
         if frame.isStreaming:
             self._for_each_batch(frame.writeStream, resolved, apply)
-            return
+            return True
         # Goes with the rest of the target's state at a full refresh.
         done = ("cdc", flow_key(node.full), f"once-{resolved.key}.json")
-        if not self._storage.exists(*done):
-            apply(frame, 0)
-            self._storage.write_json(True, *done)
+        if self._storage.exists(*done):
+            return False
+        # Computed here, where observations of its rows are awaited, and not in the session that applies them.
+        apply(frame.localCheckpoint(), 0)
+        self._storage.write_json(True, *done)
+        return True
 
     def _apply_snapshots(self, node: Node, resolved: Resolved, snapshot: Snapshot) -> None:
-        rows = None if snapshot.function is not None else resolved.frame.drop(auto_cdc.START, auto_cdc.END)
+        rows = None
+        if snapshot.function is None:
+            # Computed here, where observations of its rows are awaited, and not in the session that applies them.
+            rows = resolved.frame.drop(auto_cdc.START, auto_cdc.END).localCheckpoint()
         state = self._storage.path("cdc", flow_key(node.full))
         auto_cdc.apply_snapshots(self._spark, rows, target=quoted(node.table), state=state, snapshot=snapshot)
 
