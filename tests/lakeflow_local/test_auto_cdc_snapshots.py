@@ -96,6 +96,9 @@ PIPELINE = """
 
     dp.create_streaming_table("by_function")
     dp.apply_changes_from_snapshot(target="by_function", source=next_day, keys=["k"])
+
+    dp.create_streaming_table("hydrated", expect_all={"positive": "v > 1"})
+    dp.create_auto_cdc_flow(target="hydrated", source="members", keys=["k"], sequence_by="v", name="first", once=True)
 """
 
 
@@ -109,9 +112,12 @@ def test_by_table_each_update_is_a_version_by_function_one_update_takes_all(proj
         "by_function": {},
     }
     assert project.rows("by_function") == [("2", 0), ("a", 2)]
+    (hydration,) = (flow for flow in first.flows if flow.dataset.endswith("hydrated"))
+    assert (hydration.upserted, [(r.passed, r.failed) for r in hydration.expectations]) == (2, [(1, 1)])
     (project.landing / "1.json").unlink()
     project.land("2.json", {"k": "a", "v": 5})
     assert project.update().succeeded
+    assert project.rows("hydrated") == [("a", 1), ("b", 2)]
     rows = project.spark.table(f"{project.schema}.by_table").orderBy("k", "__START_AT").collect()
     assert [(r.k, r.v, r["__END_AT"] is None) for r in rows] == [("a", 1, False), ("a", 5, True), ("b", 2, False)]
     assert rows[0]["__END_AT"] == rows[1]["__START_AT"] == rows[2]["__END_AT"] > rows[0]["__START_AT"]

@@ -373,7 +373,8 @@ class Resolver:
             if flow.snapshot is not None:
                 frame = self._snapshot(flow.snapshot, node)
             elif flow.cdc is not None and flow.cdc.source is not None:
-                frame = self._spark.readStream.table(flow.cdc.source)
+                reader = self._spark.read if flow.once else self._spark.readStream
+                frame = reader.table(flow.cdc.source)
             elif flow.cdc is not None:
                 frame = self._spark.sql(flow.cdc.source_query)
             elif flow.function is not None:
