@@ -200,7 +200,7 @@ SEEDED = {
     "an alert's parameter": (STALE, "WHERE status = 'succeeded'", "WHERE status = :status", ":status has no value; the parameters are: none"),
     "an alert without threshold": (STALE, "        threshold:\n          value:\n            double_value: 0\n", "", "GREATER_THAN needs a threshold"),
     "an alert for nobody": (STALE, "          subscriptions:\n            - user_email: ${var.on_call}\n", "", "resources.alerts.data_stale tells nobody"),
-    "an alert's schedule": (STALE, "0 0 * * * ?", "0 * * * ?", "a Quartz expression has 6 or 7 fields"),
+    "an alert's schedule": (STALE, "0 0 5,11,17 * * ?", "0 5 * * ?", "a Quartz expression has 6 or 7 fields"),
     "SQL file": (REFRESH, SQL_TASK[0], SQL_TASK[1].format("broken"), "members_refresh, task refresh: this is not SQL"),
     "parameter of a SQL file": (REFRESH, SQL_TASK[0], SQL_TASK[1].format("asking"), "task refresh: :day has no value; the parameters are: catalog"),
     "pipeline without schema": (PIPELINE, "      schema: ${resources.schemas.silver.name}\n", "", "resources.pipelines.members needs `schema`"),

@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lakeflow_local import cli
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("dev", "staging", "prod")
 # What only the one who deploys knows; values of the environment win.
@@ -68,19 +70,18 @@ def workspace() -> Iterator[dict[str, str]]:
 
 
 def main() -> int:
-    environment = {**GIVEN, **os.environ}
-    local = [str(Path(sys.executable).with_name("lakeflow-local")), "bundle", "validate", "-t"]
-    failed = 0
-    for target in (*TARGETS, "local"):
-        failed += subprocess.run([*local, target], cwd=ROOT, env=environment).returncode != 0
-    cli = shutil.which("databricks")
-    if cli is None:
+    os.chdir(ROOT)
+    os.environ.update({**GIVEN, **os.environ})
+    failed = sum(cli.main(["bundle", "validate", "-t", target]) != 0 for target in (*TARGETS, "local"))
+    sys.stdout.flush()
+    databricks = shutil.which("databricks")
+    if databricks is None:
         print("the databricks CLI is not installed: its own strict validation was left out")
         return 1 if failed else 0
     with workspace() as host:
         for target in TARGETS:
-            command = [cli, "bundle", "validate", "--strict", "-t", target]
-            failed += subprocess.run(command, cwd=ROOT, env={**environment, **host}).returncode != 0
+            command = [databricks, "bundle", "validate", "--strict", "-t", target]
+            failed += subprocess.run(command, env={**os.environ, **host}).returncode != 0
     return 1 if failed else 0
 
 
