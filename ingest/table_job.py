@@ -115,8 +115,11 @@ def _parse(argv: Sequence[str], table: str | None) -> argparse.Namespace:
     return options
 
 
-def moment(text: str) -> datetime:
-    """An argparse type: a day or a moment in ISO 8601; UTC where it names no other zone."""
+def moment(text: str) -> datetime | None:
+    """An argparse type: a day or a moment in ISO 8601, UTC where it names no other zone; None for a job parameter that
+    was left empty."""
+    if not text:
+        return None
     value = datetime.fromisoformat(text)
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
