@@ -383,6 +383,12 @@ def test_other_formats(loading: Loading, spark: SparkSession):
     rows = spark.sql("SELECT 1 AS id, named_struct('x', 'y') AS s")
     rows.coalesce(1).write.orc(str(loading.landing / "orc"))
     assert loading.take("orc", "id", "s.x", format="orc", path=f"{loading.landing}/orc") == [(1, "y")]
+    for name, query in {"1": "SELECT 1 AS id", "2": "SELECT CAST(2 AS INT) AS id, 'x' AS new"}.items():
+        spark.sql(query).coalesce(1).write.format("avro").save(f"{loading.landing}/avro/{name}")
+    (loading.landing / "avro" / "bad.avro").write_text("no Avro")
+    avro = loading.take("avro", "id", "new", format="avro", path=f"{loading.landing}/avro")
+    assert avro == [(1, None), (2, "x")]
+    assert any("bad.avro was left out: it is not a readable avro file" in line for line in loading.said)
     loading.land("text/1.txt", "one", "two")
     assert loading.take("text", format="text", path=f"{loading.landing}/text") == [("one",), ("two",)]
     binary = loading.take("binary", "length", "content", format="binaryFile", path=f"{loading.landing}/text")
