@@ -389,6 +389,37 @@ def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
     ]
 
 
+def test_what_use_and_set_put_in_force_holds_for_the_next_cells(tmp_path):
+    cells = [
+        "USE SCHEMA silver; SET k = 5",
+        "%md\nText; it's no SQL",
+        "CREATE TEMPORARY VIEW v AS SELECT ${k}",
+        "%py\nx = 1",
+    ]
+    cells += ["-- note\nCREATE LIVE TABLE t AS SELECT * FROM v JOIN t0", "%sql\nCREATE LIVE TABLE t0 AS SELECT 1"]
+    notebook = {"cells": [{"cell_type": "code", "source": text} for text in cells], "nbformat": 4}
+    notebook["metadata"] = {"application/vnd.databricks.v1+notebook": {"language": "sql"}}
+    found = graph_of(
+        tmp_path,
+        a__ipynb=json.dumps(notebook),
+        b__py="""\
+            # Databricks notebook source
+            # MAGIC %sql
+            # MAGIC use catalog main; use schema gold;
+            # COMMAND ----------
+            # MAGIC %sql
+            # MAGIC create live table g as select * from silver.t
+        """,
+    )
+    assert kinds(found) == {
+        "v": "temporary_view",
+        "silver.t": "materialized_view",
+        "silver.t0": "materialized_view",
+        "main.gold.g": "materialized_view",
+    }
+    assert inputs(found)["silver.t"] == ("silver.t0", "v") and inputs(found)["main.gold.g"] == ("silver.t",)
+
+
 def test_parameters_and_templates_in_sql(tmp_path):
     found = graph_of(
         tmp_path,

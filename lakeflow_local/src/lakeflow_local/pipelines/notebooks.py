@@ -34,11 +34,13 @@ class Cell:
         language: `python`, `sql`, `run` (its text is the path of another notebook), or the name of a magic command
             that a pipeline ignores.
         line: the line of the file at which the text begins; for a Jupyter notebook, of its code cells put together.
+        own: it is in the language of its notebook.
     """
 
     language: str
     text: str
     line: int
+    own: bool = False
 
 
 def is_notebook(text: str, path: Path) -> bool:
@@ -138,14 +140,14 @@ def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
     if stripped.startswith("%") and not stripped.startswith("%%"):
         name, _, rest = stripped[1:].partition("\n")
         word, _, first = name.partition(" ")
-        if word in (SQL, PYTHON, RUN) or word in ("md", "md-sandbox", "scala", "r", "sh", "fs"):
+        if default == SQL or word in (SQL, PYTHON, "py", RUN, "md", "md-sandbox", "scala", "r", "sh", "fs"):
             skipped = body[: len(body) - len(stripped)].count("\n")
             return _of_magic(word, f"{first}\n{rest}", line + skipped)
     if stripped.startswith("%%"):
         word, _, rest = stripped[2:].partition("\n")
         return _of_magic(word.split()[0] if word.split() else "", f"\n{rest}", line)
     if default == SQL:
-        return [Cell(SQL, body, line)]
+        return [Cell(SQL, body, line, own=True)]
     return [Cell(PYTHON, _without_line_magics(body), line)]
 
 

@@ -145,11 +145,12 @@ class Loader:
     def _load_python(self, path: Path, module: dict[str, Any], within: tuple[Path, ...] = ()) -> None:
         text = _text(path)
         main = notebooks.is_notebook(text, path) or notebooks.defines(text)
+        scope = sql.Scope(path, self._configuration, self._parameters)
         for cell in notebooks.cells(text, path):
             if cell.language == notebooks.PYTHON:
                 self.execute(compiled(cell, path, self.code, main), path, module)
             elif cell.language == notebooks.SQL:
-                self._load_cell(cell, path)
+                self._load_cell(cell, path, scope)
             elif cell.language == notebooks.RUN:
                 self._run(cell, path, module, (*within, path))
             else:
@@ -201,16 +202,15 @@ class Loader:
         texts = [_text(file) for file in _notebooks_at(path.parent / cell.text)]
         return not texts or notebooks.defines(texts[0]) or sql.defines(texts[0])
 
-    def _load_cell(self, cell: notebooks.Cell, path: Path) -> None:
-        if sql.defines(cell.text):
-            self._load_sql(cell.text, path, cell.line)
+    def _load_cell(self, cell: notebooks.Cell, path: Path, scope: sql.Scope) -> None:
+        if cell.own or sql.defines(cell.text) or sql.sets_scope(cell.text):
+            self._load_sql(cell.text, path, cell.line, scope)
         else:
             self.report(f"{path.name}:{cell.line}: a %sql cell that defines no dataset has no effect in a pipeline")
 
-    def _load_sql(self, text: str, path: Path, line: int) -> None:
-        statements = sql.parse(
-            text, file=path, configuration=self._configuration, parameters=self._parameters, line=line
-        )
+    def _load_sql(self, text: str, path: Path, line: int, scope: sql.Scope | None = None) -> None:
+        scope = scope or sql.Scope(path, self._configuration, self._parameters)
+        statements = sql.parse(text, file=path, configuration=self._configuration, line=line, scope=scope)
         for statement in statements:
             if isinstance(statement, sql.CreateDataset):
                 self.registry.add(statement.dataset, statement.flows)

@@ -38,7 +38,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import World
+from lakeflow_local.pipelines.outline.world import World, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -386,7 +386,7 @@ class _Assembly:
                 raise LakeflowError(
                     f"a table's name is missing: {gap[0]}", line=line + text.count("\n", 0, gap.start())
                 )
-            read = sql.inputs(text, parameters=_Missing(), line=line)
+            read = tables_in(text, parameters=_Missing(), line=line)
         except LakeflowError as error:
             self._fail(error.message, Place(flow.place.file, error.line or line))
             return _Read()

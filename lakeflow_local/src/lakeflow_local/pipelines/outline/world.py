@@ -69,6 +69,15 @@ class _Reader(Symbol):
         return result
 
 
+# json.`/folder`: files, not a table.
+_FILES = re.compile(r"(?:avro|binaryFile|csv|delta|json|orc|parquet|text|xml)\.`[^`]*/", re.IGNORECASE)
+
+
+def tables_in(text: str, **how: Any) -> list[sql.Input]:
+    """What a query reads, other than files."""
+    return [read for read in sql.inputs(text, **how) if not _FILES.match(read.name)]
+
+
 def _named(name: str, streaming: bool = False) -> Symbol:
     """The rows of a table, or of a temporary view that the source has made."""
     made = view(name)
@@ -270,7 +279,7 @@ class World:
         """`spark.sql`: what the text reads, as far as it is a query."""
         text = str(sqlQuery)
         try:
-            read = sql.inputs(text, parameters=args if isinstance(args, Mapping) else {})
+            read = tables_in(text, parameters=args if isinstance(args, Mapping) else {})
         except LakeflowError as error:
             doubt(f"a query that cannot be read: {error.message}")
             read = []

@@ -7,7 +7,16 @@ for Spark's own parser.
 from lakeflow_local.pipelines.sql.json_paths import json_paths
 from lakeflow_local.pipelines.sql.parameters import filled
 from lakeflow_local.pipelines.sql.query import TABLE_FUNCTIONS, Input, TableFunction, inputs, rewrite
-from lakeflow_local.pipelines.sql.statements import CreateDataset, CreateFlow, SetConf, Statement, defines, parse
+from lakeflow_local.pipelines.sql.statements import (
+    CreateDataset,
+    CreateFlow,
+    Scope,
+    SetConf,
+    Statement,
+    defines,
+    parse,
+    sets_scope,
+)
 from lakeflow_local.pipelines.sql.tokens import Source, TableArgument, normalise
 
 __all__ = [
@@ -15,6 +24,7 @@ __all__ = [
     "CreateDataset",
     "CreateFlow",
     "Input",
+    "Scope",
     "SetConf",
     "Source",
     "Statement",
@@ -27,4 +37,5 @@ __all__ = [
     "normalise",
     "parse",
     "rewrite",
+    "sets_scope",
 ]

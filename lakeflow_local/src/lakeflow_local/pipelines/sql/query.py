@@ -37,10 +37,6 @@ _AFTER_TABLE = _ENDS_OF_FROM | frozenset({
 })  # fmt: skip
 
 
-# Of json.`/folder` and the like, which read files.
-_FORMATS = frozenset({"avro", "binaryfile", "csv", "delta", "json", "orc", "parquet", "text", "xml"})
-
-
 @dataclass(frozen=True)
 class Input:
     """A table or view that a query reads.
@@ -296,8 +292,7 @@ def inputs(
 ) -> list[Input]:
     """The tables and views that a query reads, in the order of the text, each once as a table and once as a stream.
 
-    Names that WITH gives, table functions and files (json.`/folder`) are not among them; the table of
-    `table_changes('name', …)` is.
+    Names that WITH gives and table functions are not among them; the table of `table_changes('name', …)` is.
 
     Args:
         query: SQL text as Spark would get it; `${key}` replaced.
@@ -313,8 +308,6 @@ def inputs(
         _Reader(source, {} if parameters is None else parameters).tables, key=lambda table: table.start
     ):
         key = (tuple(part.lower() for part in table.parts), table.streaming)
-        if len(table.parts) == 2 and key[0][0] in _FORMATS and "/" in table.parts[1]:
-            continue
         found.setdefault(key, Input(written(table.parts), table.streaming, source.line(table.start)))
     return list(found.values())
 

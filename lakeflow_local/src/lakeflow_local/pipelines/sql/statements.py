@@ -66,6 +66,7 @@ def parse(
     configuration: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
     line: int = 1,
+    scope: Scope | None = None,
 ) -> list[Statement]:
     """The statements of a SQL file or SQL notebook, in their order.
 
@@ -78,15 +79,17 @@ def parse(
         configuration: values of `${key}`; asked by `configuration[key]`, so that a mapping can supply defaults.
         parameters: values of `:name`, as far as `IDENTIFIER(:name)` gives a dataset its name.
         line: the line of `file` at which `text` begins, for SQL inside another file.
+        scope: what USE and SET have put in force before, for SQL in several pieces of a file.
     Raises:
         LakeflowError: with file and line, for the first thing that is wrong.
         UnsupportedError: the same, for the first thing that Databricks has and this package has not.
     """
-    scope = _Scope(file, configuration, {} if parameters is None else parameters)
+    scope = scope or Scope(file, configuration, {} if parameters is None else parameters)
+    before = len(scope.statements)
     for cell in _cells(Source(text.removeprefix("\ufeff"), file, line)):
         for statement in _split(cell):
             scope.read(statement.substitute(scope.value))
-    return scope.statements
+    return scope.statements[before:]
 
 
 _DEFINES = re.compile(
@@ -94,6 +97,14 @@ _DEFINES = re.compile(
     r"(?:STREAMING|LIVE|MATERIALIZED|FLOW)\b|APPLY\s+CHANGES\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+
+
+_SETS_SCOPE = re.compile(r"\A\s*(?:(?:--[^\n]*\n|(?:USE|SET)\b[^;]*(?:;|\Z))\s*)+\Z", re.IGNORECASE)
+
+
+def sets_scope(text: str) -> bool:
+    """Whether the text is nothing but USE and SET, which hold for what follows."""
+    return bool(_SETS_SCOPE.match(text))
 
 
 def defines(text: str) -> bool:
@@ -126,7 +137,7 @@ def _split(source: Source) -> Iterator[Source]:
         yield source.slice(first.start, last.end + 1)
 
 
-class _Scope:
+class Scope:
     """What the statements of one file hand on to the ones after them."""
 
     def __init__(self, file: Path, configuration: Mapping[str, str], parameters: Mapping[str, str]):
@@ -164,7 +175,7 @@ class _Scope:
 class _Statement(Cursor):
     """Reads one statement."""
 
-    def __init__(self, source: Source, scope: _Scope):
+    def __init__(self, source: Source, scope: Scope):
         super().__init__(source, scope.parameters)
         self.scope = scope
         self.place = Place(scope.file, source.line(self.tokens[0].start))
