@@ -193,6 +193,7 @@ FIELDS = (
     _amount("total_amount", "BT-112", required=True),
     _amount("amount_paid", "BT-113"),
     _amount("rounding_amount", "BT-114"),
+    Field("third_party_amount", Type.DECIMAL, scale=2),
     _amount("balance_due_amount", "BT-115"),
     Field("source_file"),
 )
@@ -200,7 +201,7 @@ FIELDS = (
 
 `is_charge` is `true` or `false`. A line's `line_kind` is `detail` (also if absent), `group` for a heading over lines
 that name it in `parent_line_id`, or `information`: only details are amounts of the document, the others would count
-twice. A document has lines, or says by `lines_omitted` = `true` that its profile has none (Factur-X MINIMUM, BASIC WL).
+twice. A document has lines, or says by `lines_omitted` = `true` that its profile has none (as Factur-X MINIMUM).
 """
 
 

@@ -352,6 +352,14 @@ class TestTotals:
         with pytest.raises(Refused, match="Amount is in another currency than the document"):
             read(files.ubl(minimal()).replace(b">EUR<", b">USD<"), source_file="given")
 
+    def test_third_parties_pay_in_xrechnung_only(self):
+        payment = b"<cac:PrepaidPayment><cbc:PaidAmount currencyID='EUR'>3</cbc:PaidAmount></cac:PrepaidPayment>"
+        extension = "urn:cen.eu:en16931:2017#compliant#urn:x:xrechnung_3.0#conformant#urn:x:extension:xrechnung_3.0"
+        for specification, amount in ((extension, "3.00"), ("urn:cen.eu:en16931:2017", None)):
+            content = files.ubl(minimal(specification_id=specification))
+            document = read_one(content.replace(b"<cac:LegalMonetaryTotal>", payment + b"<cac:LegalMonetaryTotal>"))
+            assert document.get("third_party_amount") == amount
+
     def test_oioubl_writes_the_tax_where_others_write_the_total_without_it(self):
         content = files.ubl(minimal(specification_id="OIOUBL-2.02", total_ex_tax_amount="2.00"))
         assert "total_ex_tax_amount" not in read_one(content)

@@ -38,7 +38,7 @@ _NAMES = {
     "ApplicablePercent": "RateApplicablePercent",
 }
 _ROOTS = ("CrossIndustryInvoice", "CrossIndustryDocument")
-_PROFILES_WITHOUT_LINES = ("minimum", "basicwl")
+_PROFILES_WITHOUT_LINES = ("minimum", "basicwl", "ereporting")
 _ADDRESS = ("LineOne", "LineTwo", "LineThree", "CityName", "PostcodeCode", "CountrySubDivisionName")
 _KINDS = {"DETAIL": "detail", "GROUP": "group", "INFORMATION": "information"}
 

@@ -1,7 +1,7 @@
 """OASIS UBL 2 invoices and credit notes, by the mapping of EN 16931-3-2.
 
-What lies outside EN 16931 is read as UBL says: `SubInvoiceLine` (extension of XRechnung), totals without
-`TaxInclusiveAmount` (UBL 2.0), and OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes.
+What lies outside EN 16931 is read as UBL says: `SubInvoiceLine` and payments of third parties (extension of XRechnung),
+totals without `TaxInclusiveAmount` (UBL 2.0), and OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def read(root: Element) -> Document:
     currency = text(root, "DocumentCurrencyCode")
     if currency is None and totals is not None:
         currency = next((found.get("currencyID") for found in totals if found.get("currencyID")), None)
-    is_oioubl = (text(root, "CustomizationID") or "").upper().startswith("OIOUBL")
+    specification = (text(root, "CustomizationID") or "").lower()
+    is_oioubl, is_extended = (
+        specification.startswith("oioubl"),
+        "xrechnung" in specification and "#conformant#" in specification,
+    )
 
     def sum_of(name: str) -> str | None:
         found = [] if totals is None else totals.findall(name)
@@ -155,6 +159,10 @@ def read(root: Element) -> Document:
             "total_amount": with_tax,
             "amount_paid": paid,
             "rounding_amount": rounding,
+            # Elsewhere PrepaidPayment lists what PrepaidAmount adds up.
+            "third_party_amount": total(amount(text(found, ".")) for found in root.findall("PrepaidPayment/PaidAmount"))
+            if is_extended
+            else None,
             "balance_due_amount": balance,
         }
     )

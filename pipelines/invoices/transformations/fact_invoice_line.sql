@@ -1,6 +1,7 @@
 -- One row for each line of an issued document. The document's discount, charges and tax are allocated to its lines in
 -- proportion to the line net amounts, each share rounded half up to the cent; what rounding leaves goes to the line of
 -- the largest amount, the first of them if several are equal. So the lines of a document add up to its printed total.
+-- Several taxes are allocated one by one, each to the lines of its category and rate.
 -- Amounts are positive on a credit note, as printed: multiply by document_sign, or use the signed columns.
 CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   invoice_line_sk STRING NOT NULL COMMENT 'SHA-256 of document and line number',
@@ -10,7 +11,9 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   product_sk STRING NOT NULL COMMENT 'Product; the unknown one if the line names none',
   seller_sk STRING NOT NULL COMMENT 'Seller',
   invoice_number STRING NOT NULL COMMENT 'Number of the document (BT-1); degenerate dimension',
-  line_number INT NOT NULL COMMENT 'Number of the line (BT-126), its position if it is not numbered',
+  line_number INT NOT NULL COMMENT 'Number of the line (BT-126), its position if it is not numbered, 0 for a document without lines',
+  line_id STRING COMMENT 'Number of the line as written, which need not be a number (BT-126)',
+  is_whole_document BOOLEAN NOT NULL COMMENT 'Whether the row stands for a document whose profile has no lines',
   document_type_code STRING NOT NULL COMMENT 'UNTDID 1001: 380 invoice, 381 credit note (BT-3)',
   document_sign TINYINT NOT NULL COMMENT '-1 for credit notes, else 1',
   is_cancelled BOOLEAN NOT NULL COMMENT 'Whether the document was cancelled; analyses leave it out',
@@ -18,16 +21,18 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   currency_code STRING NOT NULL COMMENT 'ISO 4217 code of the amounts (BT-5)',
   quantity DECIMAL(18, 4) COMMENT 'Quantity as printed (BT-129); additive within one unit of measure',
   unit_of_measure STRING NOT NULL COMMENT 'Unit of the quantity (BT-130), EA if not given',
-  unit_price DECIMAL(18, 6) COMMENT 'Net price of one unit (BT-146); not additive',
+  unit_price DECIMAL(18, 6) COMMENT 'Net price of price_base_quantity units (BT-146); not additive',
+  price_base_quantity DECIMAL(18, 4) COMMENT 'Number of units that the price is for (BT-149), 1 if not given; not additive',
   line_net_amount DECIMAL(18, 2) NOT NULL COMMENT 'Amount of the line before the document''s discount, charges and tax (BT-131); additive within one currency',
   allocated_discount_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of the document''s discount (BT-107); additive within one currency',
   allocated_charge_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of the document''s charges (BT-108); additive within one currency',
   taxable_amount DECIMAL(18, 2) NOT NULL COMMENT 'Net amount less discount plus charges, which is the amount without tax; additive within one currency',
+  tax_category_code STRING COMMENT 'UNTDID 5305 code of the tax category of the line (BT-151)',
   tax_rate DECIMAL(7, 4) COMMENT 'Tax rate in percent, of the line (BT-152) or else of the document; not additive',
   allocated_tax_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of the document''s tax (BT-110); additive within one currency',
   allocated_rounding_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of what the printed total differs from the sum of its parts, at most a few cents; additive within one currency',
   line_total_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of the document''s total with tax (BT-112); additive within one currency',
-  fx_rate DECIMAL(18, 8) COMMENT 'Units of ${reporting_currency} for one unit of the currency on the day of issue; not additive',
+  fx_rate DECIMAL(18, 8) COMMENT 'Units of ${reporting_currency} for one unit of the currency on the day of issue, by the last rate of the week before; NULL if there is none; not additive',
   line_total_amount_rpt DECIMAL(18, 2) COMMENT 'line_total_amount in ${reporting_currency}; additive',
   signed_quantity DECIMAL(18, 4) COMMENT 'quantity x document_sign; additive within one unit of measure',
   signed_ex_tax_amount_rpt DECIMAL(18, 2) COMMENT 'taxable_amount x document_sign in ${reporting_currency}; additive',
@@ -55,43 +60,135 @@ WITH replaced AS (
   WHERE document_type_code = '384' AND NOT is_cancelled AND preceding_invoice_number <> invoice_number
 ),
 
+published AS (
+  SELECT
+    upper(trim(from_currency)) AS currency_code,
+    CAST(rate_date AS DATE) AS rate_date,
+    max_by(CAST(rate AS DECIMAL(18, 8)), struct(landed_at, landed_file, rate)) AS rate
+  FROM ${bronze_schema}.exchange_rates
+  WHERE
+    upper(trim(to_currency)) = '${reporting_currency}'
+    AND try_cast(rate_date AS DATE) IS NOT NULL
+    AND try_cast(rate AS DECIMAL(18, 8)) > 0
+  GROUP BY upper(trim(from_currency)), CAST(rate_date AS DATE)
+),
+
+-- A rate holds until the next one is published, which weekends and holidays delay, but no longer than a week.
+rates AS (
+  SELECT
+    currency_code,
+    rate_date AS valid_from,
+    least(
+      date_sub(lead(rate_date, 1, DATE'9999-12-31') OVER (PARTITION BY currency_code ORDER BY rate_date), 1),
+      date_add(rate_date, 6)
+    ) AS valid_to,
+    rate
+  FROM published
+),
+
 documents AS (
   SELECT
-    document.*,
+    document.* EXCEPT (lines),
     replaced.invoice_number IS NOT NULL AS is_replaced,
-    array(
-      discount_amount,
-      charge_amount,
-      tax_amount,
-      CAST(total_amount - (lines_amount - discount_amount + charge_amount + tax_amount) AS DECIMAL(18, 2))
-    ) AS document_amounts,
-    transform(lines, line -> abs(line.line_net_amount)) AS sizes
+    CAST(if(document.currency_code = '${reporting_currency}', 1, rates.rate) AS DECIMAL(18, 8)) AS fx_rate,
+    -- A document without lines stands in the table as one row, so that what it adds up to is not lost.
+    if(
+      is_without_lines,
+      array(named_struct(
+        'line_number', 0, 'line_id', NULL, 'item_id', NULL, 'item_name', NULL, 'quantity', NULL,
+        'unit_of_measure', 'EA', 'unit_price', NULL, 'price_base_quantity', NULL, 'line_net_amount', subtotal_amount,
+        'tax_category_code', NULL, 'tax_rate', NULL, 'allowance_charges', NULL
+      )),
+      document.lines
+    ) AS lines
   FROM ${silver_schema}.invoices AS document
   LEFT JOIN replaced ON replaced.seller_sk = document.seller_sk AND replaced.invoice_number = document.invoice_number
+  LEFT JOIN rates
+    ON rates.currency_code = document.currency_code
+    AND document.invoice_date BETWEEN rates.valid_from AND rates.valid_to
+),
+
+-- What is allocated, each with the amounts of the lines that it is shared by: a tax of several by the lines of its
+-- category and rate, if there are any, and all else by every line.
+shared AS (
+  SELECT
+    *,
+    transform(
+      concat(
+        array(
+          named_struct('kind', 'discount', 'amount', discount_amount, 'nets', lines.line_net_amount),
+          named_struct('kind', 'charge', 'amount', charge_amount, 'nets', lines.line_net_amount),
+          named_struct(
+            'kind', 'rounding',
+            'amount', CAST(
+              total_amount - (lines_amount - discount_amount + charge_amount + tax_amount) AS DECIMAL(18, 2)
+            ),
+            'nets', lines.line_net_amount
+          )
+        ),
+        if(
+          size(taxes) > 1 AND aggregate(
+            taxes, CAST(0 AS DECIMAL(28, 2)), (sum, tax) -> CAST(sum + tax.tax_amount AS DECIMAL(28, 2))
+          ) = tax_amount,
+          transform(taxes, tax -> named_struct(
+            'kind', 'tax',
+            'amount', tax.tax_amount,
+            'nets', transform(lines, line -> if(
+              line.tax_category_code <=> tax.tax_category_code AND line.tax_rate <=> tax.tax_rate, line.line_net_amount, 0.00
+            ))
+          )),
+          array(named_struct('kind', 'tax', 'amount', tax_amount, 'nets', lines.line_net_amount))
+        )
+      ),
+      part -> named_struct(
+        'kind', part.kind,
+        'amount', part.amount,
+        'nets', if(exists(part.nets, net -> net <> 0), part.nets, lines.line_net_amount)
+      )
+    ) AS parts
+  FROM documents
 ),
 
 -- In whole cents by integer division, because a decimal quotient is rounded before it can be rounded half up.
 rounded AS (
   SELECT
     *,
-    array_position(sizes, array_max(sizes)) - 1 AS largest,
-    transform(document_amounts, amount -> transform(lines, line -> CAST(
-      CASE
-        WHEN lines_amount = 0 THEN 0
-        ELSE CAST((200 * abs(line.line_net_amount * amount) + abs(lines_amount)) div (2 * abs(lines_amount)) AS DECIMAL(20, 0))
-          * if((line.line_net_amount * amount < 0) = (lines_amount < 0), 0.01, -0.01)
-      END AS DECIMAL(18, 2)
-    ))) AS shares
-  FROM documents
+    transform(
+      transform(parts, part -> named_struct(
+        'part', part,
+        'whole', aggregate(part.nets, CAST(0 AS DECIMAL(28, 2)), (sum, net) -> CAST(sum + net AS DECIMAL(28, 2)))
+      )),
+      sized -> named_struct(
+        'kind', sized.part.kind,
+        'amount', sized.part.amount,
+        'largest', array_position(
+          transform(sized.part.nets, net -> abs(net)), array_max(transform(sized.part.nets, net -> abs(net)))
+        ) - 1,
+        'shares', transform(sized.part.nets, net -> CAST(
+          CASE
+            WHEN sized.whole = 0 THEN 0
+            ELSE CAST(
+              (200 * abs(net * sized.part.amount) + abs(sized.whole)) div (2 * abs(sized.whole)) AS DECIMAL(20, 0)
+            ) * if((net * sized.part.amount < 0) = (sized.whole < 0), 0.01, -0.01)
+          END AS DECIMAL(18, 2)
+        ))
+      )
+    ) AS allocations
+  FROM shared
 ),
 
-remaining AS (
+-- The shares of each line, with what rounding left given to the largest.
+allocated AS (
   SELECT
     *,
-    transform(document_amounts, (amount, i) -> CAST(
-      amount - aggregate(shares[i], CAST(0 AS DECIMAL(28, 2)), (sum, share) -> CAST(sum + share AS DECIMAL(28, 2)))
-      AS DECIMAL(18, 2)
-    )) AS remainders
+    transform(allocations, part -> named_struct(
+      'kind', part.kind,
+      'shares', transform(part.shares, (share, i) -> CAST(share + if(
+        i = part.largest,
+        part.amount - aggregate(part.shares, CAST(0 AS DECIMAL(28, 2)), (sum, each) -> CAST(sum + each AS DECIMAL(28, 2))),
+        0
+      ) AS DECIMAL(18, 2)))
+    )) AS amounts
   FROM rounded
 ),
 
@@ -101,20 +198,23 @@ lines AS (
     inline(transform(lines, (line, i) -> named_struct(
       'line', line,
       'line_tax_rate', coalesce(line.tax_rate, tax_rate),
-      'discount', CAST(shares[0][i] + if(i = largest, remainders[0], 0) AS DECIMAL(18, 2)),
-      'charge', CAST(shares[1][i] + if(i = largest, remainders[1], 0) AS DECIMAL(18, 2)),
-      'tax', CAST(shares[2][i] + if(i = largest, remainders[2], 0) AS DECIMAL(18, 2)),
-      'rounding', CAST(shares[3][i] + if(i = largest, remainders[3], 0) AS DECIMAL(18, 2))
+      'discount', amounts[0].shares[i],
+      'charge', amounts[1].shares[i],
+      'rounding', amounts[2].shares[i],
+      'tax', CAST(aggregate(
+        filter(amounts, part -> part.kind = 'tax'),
+        CAST(0 AS DECIMAL(28, 2)),
+        (sum, part) -> CAST(sum + part.shares[i] AS DECIMAL(28, 2))
+      ) AS DECIMAL(18, 2))
     )))
-  FROM remaining
+  FROM allocated
 ),
 
 measured AS (
   SELECT
     *,
     CAST(line.line_net_amount - discount + charge AS DECIMAL(18, 2)) AS taxable_amount,
-    CAST(line.line_net_amount - discount + charge + tax + rounding AS DECIMAL(18, 2)) AS line_total_amount,
-    CAST(if(currency_code = '${reporting_currency}', 1, NULL) AS DECIMAL(18, 8)) AS fx_rate
+    CAST(line.line_net_amount - discount + charge + tax + rounding AS DECIMAL(18, 2)) AS line_total_amount
   FROM lines
 )
 
@@ -134,6 +234,8 @@ SELECT
   seller_sk,
   invoice_number,
   line.line_number,
+  line.line_id,
+  is_without_lines AS is_whole_document,
   document_type_code,
   document_sign,
   is_cancelled,
@@ -142,10 +244,12 @@ SELECT
   line.quantity,
   line.unit_of_measure,
   line.unit_price,
+  line.price_base_quantity,
   line.line_net_amount,
   discount AS allocated_discount_amount,
   charge AS allocated_charge_amount,
   taxable_amount,
+  line.tax_category_code,
   line_tax_rate AS tax_rate,
   tax AS allocated_tax_amount,
   rounding AS allocated_rounding_amount,

@@ -14,13 +14,20 @@ WITH sides AS (
   UNION ALL
   SELECT 'fact_invoice: one row for each key', count(*), count(DISTINCT invoice_sk) FROM ${gold_schema}.fact_invoice
   UNION ALL
+  SELECT 'fact_invoice_tax: one row for each key', count(*), count(DISTINCT invoice_tax_sk)
+  FROM ${gold_schema}.fact_invoice_tax
+  UNION ALL
+  SELECT 'fact_invoice_allowance_charge: one row for each key', count(*), count(DISTINCT allowance_charge_sk)
+  FROM ${gold_schema}.fact_invoice_allowance_charge
+  UNION ALL
+  SELECT 'bridge_customer_member: one row for each key', count(*), count(DISTINCT customer_member_sk)
+  FROM ${gold_schema}.bridge_customer_member
+  UNION ALL
   SELECT 'landed = current + superseded + quarantined', count(*), 0 FROM ${bronze_schema}.invoices
   UNION ALL
-  SELECT 'landed = current + superseded + quarantined', 0, count(*) FROM ${silver_schema}.invoices
+  SELECT 'landed = current + superseded + quarantined', count(*), 0 FROM ${bronze_schema}.invoices_refused
   UNION ALL
-  SELECT 'landed = current + superseded + quarantined', 0, count(*) - count(DISTINCT invoice_sk)
-  FROM invoices_checked
-  WHERE size(failed_rules) = 0
+  SELECT 'landed = current + superseded + quarantined', 0, coalesce(sum(times_landed), 0) FROM ${silver_schema}.invoices
   UNION ALL
   SELECT 'landed = current + superseded + quarantined', 0, count(*) FROM ${silver_schema}.invoices_quarantine
 )
