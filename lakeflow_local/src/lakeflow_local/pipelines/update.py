@@ -202,16 +202,17 @@ class _Update:
         datasets, flows = registry.close()
         if not datasets:
             raise LakeflowError(f"pipeline {self._spec.name} defines no dataset; check its libraries in the bundle")
-        return Resolver(
+        resolver = Resolver(
             self._spark,
             self._spec,
             datasets,
             flows,
             auto_loader=AutoLoader(self._spark, self._storage, self._report),
-            set_up=self._set_up,
+            set_up=lambda node: self._set_up(resolver, node),
             event_log=lambda _streaming: self._log.readable(),
             null_is_violation=null_is_violation(self._spec),
         )
+        return resolver
 
     def _progress(self, line: str) -> None:
         with self._saying:
@@ -221,7 +222,7 @@ class _Update:
         self._log.write("user_action" if level == "INFO" else "operation_progress", message, level=level)
         self._progress(message if level == "INFO" else f"warning: {message}")
 
-    def _set_up(self, node: Node) -> None:
+    def _set_up(self, resolver: Resolver, node: Node) -> None:
         if node.is_sink:
             sinks.check(self._spark, node)
             self._reset_checkpoints(node)
@@ -240,6 +241,8 @@ class _Update:
             self._storage.delete("cdc", flow_key(node.full))
             once = self._storage.read_json(ONCE) or {}
             self._storage.write_json({**once, node.full: once.get(node.full, 0) + 1}, ONCE)
+            # The columns of files are kept with the checkpoint, so they are inferred anew.
+            node.resolved = [resolver.resolve_again(node, r.flow) if r.reads_files else r for r in node.resolved]
         else:
             self._reset_checkpoints(node)
         self._tables.set_up(node, replace=reset)
