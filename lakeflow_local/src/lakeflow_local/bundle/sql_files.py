@@ -109,17 +109,20 @@ def run_text(
 def _run_one(spark: SparkSession, statement: Source, parameters: dict[str, Any], most_rows: int) -> Result:
     from pyspark.errors import PySparkException
 
+    from lakeflow_local.pipelines import databricks_sql
     from lakeflow_local.pipelines.sources import describe
 
     text = _local(sql.filled(statement, parameters))
     try:
-        frame = spark.sql(text)
+        frame = databricks_sql.query(spark, text)
         rows = frame.limit(most_rows + 1).collect() if frame.columns else []
     except PySparkException as error:
         message, condition = describe(error), error.getCondition()
         if condition and condition not in message:
             message = f"[{condition}] {message}"
         statement.fail(message, 0)
+    except LakeflowError as error:
+        statement.fail(error.message, 0)
     return Result(statement.first_line, tuple(frame.columns), tuple(rows[:most_rows]), len(rows) > most_rows)
 
 

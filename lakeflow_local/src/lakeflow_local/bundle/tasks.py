@@ -79,7 +79,10 @@ def run(context: Context, task: Value) -> dict[str, Any]:
     runner = _RUNNERS.get(kind)
     if runner is None:
         raise _unsupported(task[kind], f"a {kind} does not run on this machine")
-    return runner(context, task[kind])
+    from lakeflow_local.pipelines import databricks_sql
+
+    with databricks_sql.understood():
+        return runner(context, task[kind])
 
 
 def _unsupported(value: Value, message: str) -> UnsupportedError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +61,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="FLOW,…",
         help="forget the checkpoints of these tables or flows and keep the rows",
     )
+    run.add_argument("--continuous", action="store_true", help="run the flows again and again, until Ctrl-C")
     run.set_defaults(run=_run)
 
     dry_run = verbs.add_parser(
@@ -152,18 +155,37 @@ def _graph(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import update
 
-    with _session(args) as (spark, spec):
+    with _session(args) as (spark, spec), _until_interrupted() if args.continuous else nullcontext() as until:
         result = update.run(
             spark,
             spec,
             refresh=args.refresh,
             full_refresh=args.full_refresh_all or args.full_refresh,
             reset_checkpoint=args.reset_checkpoint,
+            until=until,
         )
     print(f"update {result.update_id} {'completed' if result.succeeded else 'failed'} in {result.seconds:.1f} s")
     if not result.succeeded:
         print(f"error: {result.error}", file=sys.stderr)
     return 0 if result.succeeded else 1
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C, after which what runs ends by itself; the second interrupts it."""
+    until = threading.Event()
+
+    def stop(*_: object) -> None:
+        if until.is_set():
+            raise KeyboardInterrupt
+        until.set()
+        print("stopping when the flows that run have ended; Ctrl-C once more interrupts them", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield until
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _dry_run(args: argparse.Namespace) -> int:

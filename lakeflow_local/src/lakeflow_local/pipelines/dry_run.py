@@ -47,7 +47,7 @@ def dry_run(spark: SparkSession, spec: PipelineSpec) -> list[LakeflowError]:
         if not datasets and not problems:
             return [LakeflowError(f"pipeline {spec.name} defines no dataset; check its libraries in the bundle")]
         storage = Overlay(spark, spec.storage)
-        stand_ins = _StandIns(spark, Tables(spark, storage))
+        stand_ins = _StandIns(spark, Tables(spark, storage, spec.id))
         resolver = Resolver(
             spark,
             spec,

@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pyspark.sql import SparkSession
 
 from lakeflow_local.pipelines.expectations import Result
 from lakeflow_local.pipelines.names import quoted
+from lakeflow_local.pipelines.storage import Storage
 
 if TYPE_CHECKING:
     from lakeflow_local.pipelines.resolve import Node
@@ -47,8 +49,19 @@ SCHEMA = """
 
 # The id of the pipeline that a table belongs to, as Databricks names it.
 PIPELINE_ID = "pipelines.pipelineId"
+# A file for each pipeline, below the warehouse.
+_INDEX = "_event_logs"
 # Their form is this package's own, or may change there.
-_EVOLVING = frozenset({"planning_information", "operation_progress", "runtime_details"})
+_EVOLVING = frozenset({"hook_progress", "planning_information", "operation_progress", "runtime_details"})
+
+
+def table_of(spark: SparkSession, pipeline_id: str) -> str | None:
+    """The full name of the table of a pipeline's event log; None where it has not run in this warehouse."""
+    return _index(spark).read_json(_INDEX, f"{quote(pipeline_id, safe='')}.json")
+
+
+def _index(spark: SparkSession) -> Storage:
+    return Storage(spark, spark.conf.get("spark.sql.warehouse.dir"))
 
 
 class EventLog:
@@ -122,7 +135,21 @@ class EventLog:
             self._events.append(event)
             if self._file:
                 self._file.write(json.dumps(event) + "\n")
-            self._listener({**event, "details": json.loads(event["details"]), "sequence": sequence})
+            self._tell(event)
+
+    def replay(self) -> None:
+        """Tells the listener what was written until now, which it could not know yet."""
+        with self._lock:
+            for event in self._events:
+                self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        parsed = {key: json.loads(event[key]) for key in ("details", "sequence")}
+        self._listener({**event, **parsed})
+
+    def hook_failed(self, name: str, message: str, in_a_row: int, ended: bool) -> None:
+        details = {"name": name, "status": "DISABLED" if ended else "FAILED", "consecutive_failures": in_a_row}
+        self.write("hook_progress", message, details, level="WARN")
 
     def create_update(
         self,
@@ -225,6 +252,8 @@ class EventLog:
                 f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({SCHEMA}) USING DELTA"
                 f" TBLPROPERTIES ('{PIPELINE_ID}' = '{self._pipeline_id}')"
             )
+        if table_of(self._spark, self._pipeline_id) != self._table:
+            _index(self._spark).write_json(self._table, _INDEX, f"{quote(self._pipeline_id, safe='')}.json")
         return quoted(self._table)
 
     def close(self) -> None:

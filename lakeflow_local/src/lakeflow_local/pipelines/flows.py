@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
@@ -48,6 +48,27 @@ class FlowResult:
     unchanged: bool = False
 
     @property
+    def did_something(self) -> bool:
+        return bool(self.rows or self.upserted or self.deleted or self.dropped)
+
+    def then(self, later: FlowResult) -> FlowResult:
+        """Both runs of a flow as one: their rows added up, the later outcome."""
+
+        def total(first: int | None, second: int | None) -> int | None:
+            return None if first is None and second is None else (first or 0) + (second or 0)
+
+        return replace(
+            later,
+            seconds=self.seconds + later.seconds,
+            rows=total(self.rows, later.rows),
+            upserted=total(self.upserted, later.upserted),
+            deleted=total(self.deleted, later.deleted),
+            dropped=self.dropped + later.dropped,
+            expectations=_added(self.expectations, later.expectations),
+            unchanged=self.unchanged and later.unchanged,
+        )
+
+    @property
     def counts(self) -> dict[str, int]:
         """The metrics of the event log."""
         if self.upserted is not None:
@@ -67,6 +88,18 @@ class FlowResult:
             did = "done" if self.rows is None else f"{self.rows:,} rows"
         dropped = f", {self.dropped:,} dropped" if self.dropped else ""
         return f"{self.dataset}: {did}{dropped} in {self.seconds:.1f} s"
+
+
+def _added(earlier: Sequence[Result], later: Sequence[Result]) -> list[Result]:
+    found = {(r.dataset, r.name): r for r in earlier}
+    for r in later:
+        was = found.get((r.dataset, r.name))
+        found[r.dataset, r.name] = (
+            r
+            if was is None
+            else replace(r, passed=was.passed + r.passed, failed=was.failed + r.failed, nulls=was.nulls + r.nulls)
+        )
+    return list(found.values())
 
 
 class Flows:
@@ -210,6 +243,14 @@ def results_of(metrics: Metrics, result: FlowResult) -> None:
     result.dropped = metrics.dropped()
 
 
+# What Spark and Delta say where a query was changed under its checkpoint, or a source under its reader.
+_CHECKPOINT = re.compile(
+    r"STREAMING_STATEFUL_OPERATOR_\w+|STATE_STORE_\w*SCHEMA\w*|DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE"
+    r"|sources in the checkpoint offsets|STREAMING_CHECKPOINT_\w+|operator name does not match"
+)
+_NO_APPEND = re.compile(r"DELTA_SOURCE_TABLE_IGNORE_CHANGES|DELTA_SOURCE_IGNORE_DELETE\w*")
+
+
 def explain(error: BaseException, flow: str) -> str:
     """Why a flow failed, in one line, with no row of data in it."""
     if isinstance(error, LakeflowError):
@@ -221,6 +262,16 @@ def explain(error: BaseException, flow: str) -> str:
         return (
             f"[{VIOLATION}] Flow '{flow}' failed to meet the expectation. Violated expectations: "
             f"'{violated.group(1)}'. Nothing was written; mend the source, or let the expectation drop or warn"
+        )
+    if (changed := _CHECKPOINT.search(text)) is not None:
+        return (
+            f"the query of {flow} does not fit its checkpoint, since its sources or stateful operators were changed "
+            f"({changed.group(0)}); run a full refresh of its table, or reset its checkpoint (--reset-checkpoint)"
+        )
+    if (commit := _NO_APPEND.search(text)) is not None:
+        return (
+            f"a table that {flow} reads as a stream was changed otherwise than by new rows ({commit.group(0)}); read "
+            "it with the option skipChangeCommits, or run a full refresh of the table that this flow writes"
         )
     # A stream's error tells first which query it was, by ids that nobody needs.
     stream = re.search(r"terminated with exception: ([^\n]+)", messages[0])

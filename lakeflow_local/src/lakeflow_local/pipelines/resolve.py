@@ -18,9 +18,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import auto_cdc, message_buses, sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
+from lakeflow_local.pipelines.databricks_sql import log_of, with_json_paths
 from lakeflow_local.pipelines.expectations import Metrics, check
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Snapshot
 from lakeflow_local.pipelines.names import Namespace, quoted, without_live
@@ -54,6 +55,12 @@ class Node:
     @property
     def is_view(self) -> bool:
         return self.kind is Kind.TEMPORARY_VIEW
+
+    @property
+    def is_published_view(self) -> bool:
+        """Whether it is a `CREATE VIEW`, which the catalog shows; one with expectations counts inside the pipeline."""
+        sql_view = self.is_view and bool(self.flows) and self.flows[0].query is not None
+        return sql_view and not self.dataset.private and not self.dataset.expectations
 
     @property
     def is_sink(self) -> bool:
@@ -115,6 +122,14 @@ def hidden_schema(spec: PipelineSpec) -> str:
 
 class _BrokenError(LakeflowError):
     """A dataset cannot be resolved since one that it reads cannot; that one's fault is told already."""
+
+
+class _NotOutsideError(LakeflowError):
+    """A view has no meaning outside its pipeline."""
+
+
+def _not_outside(call: sql.TableFunction) -> str:
+    raise _NotOutsideError(f"it calls {call.name}()")
 
 
 class Resolver:
@@ -269,6 +284,37 @@ class Resolver:
         # Temporary views and the schema in force belong to the session, which flows share.
         with self._lock:
             return self._resolve(node, flow)
+
+    def publish(self, node: Node) -> str | None:
+        """Makes a view of the catalog; gives the reason where it has to stay inside the pipeline.
+
+        Raises:
+            LakeflowError: the catalog refuses it.
+        """
+        flow, full = node.flows[0], quoted(self.names.full(node.dataset.name))
+        source = sql.Source(flow.query, flow.place.file, flow.query_line or flow.place.line)
+        try:
+            query = sql.filled(source, self._spec.parameters) if self._spec.parameters else flow.query
+            query = sql.rewrite(query, _not_outside, rename=self._outside, parameters=self._spec.parameters)
+        except _NotOutsideError as error:
+            return error.message
+        with _placed(node), self._unqualified_names_of(flow):
+            comment = (node.dataset.comment or "").replace("\\", "\\\\").replace("'", "\\'")
+            self._spark.sql(f"CREATE OR REPLACE VIEW {full} COMMENT '{comment}' AS {query}")
+        return None
+
+    def _outside(self, name: str, streaming: bool) -> str | None:
+        """The name by which a dataset is known outside the pipeline, where it is another."""
+        node = self.find(name)
+        if streaming:
+            raise _NotOutsideError(f"it reads {name} as a stream")
+        if node is None:
+            return None
+        if not node.is_view:
+            return None if node.table == node.full else quoted(node.table)
+        if not node.is_published_view:
+            raise _NotOutsideError(f"it reads {name}, which is known inside the pipeline only")
+        return quoted(self.names.full(node.dataset.name))
 
     def note_unreadable(self, key: str, message: str) -> bool:
         """Takes the file that a failed query names out of the way; False where the failure is of another kind."""
@@ -464,7 +510,7 @@ class Resolver:
             parameters=self._spec.parameters,
             rename=self._renaming(set(reading.views)),
         )
-        frame = run(text)
+        frame = with_json_paths(run, text, self._spec.parameters)
         return _without_metadata(frame, text) if metadata else frame
 
     def _renaming(self, views: set[str]) -> Callable[[str, bool], str | None]:
@@ -553,7 +599,7 @@ class Resolver:
         of = call.arguments[0] if call.arguments else None
         own = (isinstance(of, sql.TableArgument) and self.find(of.name)) or of == self._spec.id
         if not own:
-            raise UnsupportedError("event_log() of another pipeline is not supported; read its table by name")
+            return log_of(self._spark, call)
         return ("STREAM " if call.streaming else "") + self._event_log(call.streaming)
 
     def _view(self, node: Node, reading: _Reading) -> None:

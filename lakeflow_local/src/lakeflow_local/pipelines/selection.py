@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines.graph import Kind
@@ -59,6 +59,13 @@ class Selection:
             full_refresh=anew,
             reset_checkpoint=frozenset(_checkpointed(resolver, name) for name in reset_checkpoint),
         )
+
+    def once_more(self) -> Selection:
+        """What is taken on again, in the same update: nothing is forgotten a second time."""
+        return replace(
+            self, all_anew=False, refresh=self.refresh | self.full_refresh, full_refresh=frozenset(),
+            reset_checkpoint=frozenset(),
+        )  # fmt: skip
 
     def takes(self, node: Node) -> bool:
         return self.everything or node.full in self.refresh or node.full in self.full_refresh

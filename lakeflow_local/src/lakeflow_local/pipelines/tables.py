@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 from pyspark.sql.types import DataType, StructField, StructType
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import auto_cdc, sql
+from lakeflow_local.pipelines.event_log import PIPELINE_ID
 from lakeflow_local.pipelines.graph import Column, Dataset, Kind
 from lakeflow_local.pipelines.names import quoted
 from lakeflow_local.pipelines.resolve import Node
@@ -22,8 +23,9 @@ _STATE = "tables.json"
 class Tables:
     """The Delta tables of one pipeline."""
 
-    def __init__(self, spark: SparkSession, storage: Storage):
+    def __init__(self, spark: SparkSession, storage: Storage, pipeline_id: str):
         self._spark = spark
+        self._pipeline_id = pipeline_id
         self._storage = storage
         self._known: dict[str, str] = storage.read_json(_STATE) or {}
         self._schemas: set[str] = set()
@@ -60,7 +62,8 @@ class Tables:
                 raise _error(
                     node.dataset, f"{node.dataset.name} is laid out by the column {name}, which it does not have"
                 )
-        return _Definition(node.dataset, columns, changing=any(f.cdc or f.snapshot for f in node.flows))
+        changing = any(f.cdc or f.snapshot for f in node.flows)
+        return _Definition(node.dataset, columns, {PIPELINE_ID: self._pipeline_id}, changing=changing)
 
     def location(self, full: str) -> str:
         """The folder of a table, as Spark writes it."""
@@ -134,11 +137,13 @@ class Tables:
 class _Definition:
     """What a table should be, as DDL."""
 
-    def __init__(self, dataset: Dataset, columns: Sequence[_TypedColumn], *, changing: bool):
+    def __init__(
+        self, dataset: Dataset, columns: Sequence[_TypedColumn], properties: Mapping[str, str], *, changing: bool
+    ):
         self.dataset = dataset
         self.columns = columns
         self.schema = StructType([StructField(c.name, c.kind) for c in columns])
-        self.properties = {**dataset.properties}
+        self.properties = {**dataset.properties, **properties}
         if changing:
             self.properties = {**auto_cdc.TARGET_PROPERTIES, **self.properties}
         if any(set(" ,;{}()\n\t=") & set(c.name) for c in columns):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 import time
 import uuid
@@ -26,12 +27,15 @@ from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.event_log import EventLog
 from lakeflow_local.pipelines.expectations import VIOLATION, Result
 from lakeflow_local.pipelines.flows import ONCE, FlowResult, Flows, explain, results_of
+from lakeflow_local.pipelines.freshness import Freshness, Inputs
+from lakeflow_local.pipelines.graph import Hook, Kind
+from lakeflow_local.pipelines.hooks import Hooks
 from lakeflow_local.pipelines.prepare import event_log_table, loaded, null_is_violation, session, settings, then
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.registry import Registry
 from lakeflow_local.pipelines.resolve import Node, Resolved, Resolver, flow_key
 from lakeflow_local.pipelines.selection import Selection
-from lakeflow_local.pipelines.sources import Imports, causes
+from lakeflow_local.pipelines.sources import Imports, causes, line_in
 from lakeflow_local.pipelines.spec import PipelineSpec
 from lakeflow_local.pipelines.storage import Storage
 from lakeflow_local.pipelines.tables import Tables
@@ -39,6 +43,7 @@ from lakeflow_local.pipelines.tables import Tables
 _RESET = "reset.json"
 _PARALLEL = "lakeflow_local.maxParallelFlows"
 _FLOW_RETRIES = "pipelines.maxFlowRetryAttempts"
+_INTERVAL = "pipelines.trigger.interval"
 _UPDATE_RETRIES = "pipelines.numUpdateRetryAttempts"
 
 __all__ = ["FlowResult", "UpdateResult", "event_log_table", "explain", "run"]
@@ -66,15 +71,18 @@ def run(
     refresh: Collection[str] = (),
     full_refresh: bool | Collection[str] = False,
     reset_checkpoint: Collection[str] = (),
+    until: threading.Event | None = None,
     progress: Callable[[str], None] = print,
 ) -> UpdateResult:
-    """Runs one triggered update.
+    """Runs one update: triggered, or continuous where it is told what ends it.
 
     Args:
         refresh: update these datasets alone.
         full_refresh: forget the rows and the checkpoints of all streaming tables and read all again; or of those
             named, and update these alone, with those of `refresh`.
         reset_checkpoint: datasets or flows whose checkpoints are forgotten; their rows are kept.
+        until: the update is continuous: its flows run again, each at its `pipelines.trigger.interval` (of the table,
+            else of the configuration; 5 s, and 60 s for materialized views), until this is set or all have failed.
         progress: told line by line what happens.
 
     Returns:
@@ -86,15 +94,15 @@ def run(
             unknown; nothing was run.
     """
     with _one_at_a_time(spec, progress):
-        update = _Update(spark, spec, progress)
+        update = _Update(spark, spec, progress, until=until)
         result = update.run(refresh=refresh, full_refresh=full_refresh, reset_checkpoint=reset_checkpoint)
         for attempt in range(_number(spec, _UPDATE_RETRIES, 0)):
-            if result.succeeded or not update.may_succeed_again:
+            if result.succeeded or not update.may_succeed_again or (until is not None and until.is_set()):
                 break
             progress(f"update {result.update_id[:8]} failed; attempt {attempt + 2} follows")
             named = refresh if isinstance(full_refresh, bool) else [*refresh, *full_refresh]
             # What had to be forgotten is forgotten.
-            update = _Update(spark, spec, progress, cause="RETRY_ON_FAILURE")
+            update = _Update(spark, spec, progress, cause="RETRY_ON_FAILURE", until=until)
             result = update.run(refresh=named, full_refresh=False, reset_checkpoint=())
         return result
 
@@ -135,8 +143,16 @@ def _one_at_a_time(spec: PipelineSpec, progress: Callable[[str], None]) -> Itera
 
 class _Update:
     def __init__(
-        self, spark: SparkSession, spec: PipelineSpec, progress: Callable[[str], None], cause: str = "USER_ACTION"
+        self,
+        spark: SparkSession,
+        spec: PipelineSpec,
+        progress: Callable[[str], None],
+        *,
+        until: threading.Event | None,
+        cause: str = "USER_ACTION",
     ):
+        self._until = until
+        self._again = False
         self._spark = spark
         self._spec = spec
         self._saying = threading.Lock()
@@ -145,8 +161,9 @@ class _Update:
         self._workers = _number(spec, _PARALLEL, 0) or min(16, max(2, os.cpu_count() or 2))
         self._flow_retries = _number(spec, _FLOW_RETRIES, 0)
         self._storage = Storage(spark, spec.storage)
-        self._tables = Tables(spark, self._storage)
+        self._tables = Tables(spark, self._storage, spec.id)
         self._flows = Flows(spark, self._storage, self._tables, spec.id)
+        self._freshness = Freshness(spark, self._storage, self._tables)
         self._selection = Selection()
         self._result = UpdateResult(str(uuid.uuid4()))
         self._log = EventLog(
@@ -156,13 +173,15 @@ class _Update:
             pipeline_id=spec.id,
             pipeline_name=spec.name,
             update_id=self._result.update_id,
+            listener=lambda event: self._hooks.tell(event),
         )
+        self._hooks = Hooks((), self._hook_failed)
         self.may_succeed_again = False
 
     def run(self, **selected: Any) -> UpdateResult:
         started = time.monotonic()
         self._log.create_update(self._cause, **selected)
-        with then(self._log.close):
+        with then(self._log.close), then(self._end_hooks):
             try:
                 self._update(selected)
             except Exception as error:
@@ -187,6 +206,7 @@ class _Update:
                     self._log.update_progress("RESETTING")
                 self._log.update_progress("SETTING_UP_TABLES")
                 order = resolver.resolve_all()
+                self._publish(resolver, order)
                 self._describe(order)
                 self._log.update_progress("RUNNING")
                 self._run_flows(resolver, order)
@@ -195,11 +215,28 @@ class _Update:
         if failed:
             self._result.error = f"{failed[0].dataset}: {failed[0].error}"
             self._log.update_progress("FAILED", level="ERROR", error=self._result.error)
+        elif self._until is not None:
+            self._log.update_progress("CANCELED")
         else:
             self._log.update_progress("COMPLETED")
 
+    def _hook_failed(self, hook: Hook, in_a_row: int, error: BaseException, ended: bool) -> None:
+        what = f"the event hook {hook.name} failed ({in_a_row} in a row): {type(error).__name__}"
+        if ended:
+            what += "; it is not called any more in this update"
+        line = line_in(error, hook.place.file) or hook.place.line
+        self._log.hook_failed(hook.name, what, in_a_row, ended)
+        self._progress(f"warning: {LakeflowError(what, file=hook.place.file, line=line)}")
+
+    def _end_hooks(self) -> None:
+        if not self._hooks.close():
+            self._progress("warning: an event hook still runs; the update does not wait for it any longer")
+
     def _resolver(self, registry: Registry) -> Resolver:
         datasets, flows = registry.close()
+        if registry.hooks:
+            self._hooks = Hooks(registry.hooks, self._hook_failed)
+            self._log.replay()
         if not datasets:
             raise LakeflowError(f"pipeline {self._spec.name} defines no dataset; check its libraries in the bundle")
         resolver = Resolver(
@@ -250,9 +287,16 @@ class _Update:
             self._storage.write_json(sorted(marked - {node.full}), _RESET)
 
     def _reset_checkpoints(self, node: Node) -> None:
+        # What is read again is added to a sink: its rows are not the pipeline's.
+        every = node.is_sink and self._selection.asks_anew(node)
         for resolved in node.resolved:
-            if {node.full, node.flow_name(resolved.flow)} & self._selection.reset_checkpoint:
+            if every or {node.full, node.flow_name(resolved.flow)} & self._selection.reset_checkpoint:
                 self._storage.delete("checkpoints", resolved.key)
+
+    def _publish(self, resolver: Resolver, order: list[Node]) -> None:
+        for node in order:
+            if node.is_published_view and (reason := resolver.publish(node)) is not None:
+                self._report("INFO", f"the view {node.dataset.name} is not in the catalog: {reason}")
 
     def _describe(self, order: list[Node]) -> None:
         for node in order:
@@ -264,13 +308,42 @@ class _Update:
             for resolved in node.resolved:
                 status = "QUEUED" if self._selection.takes(node) else "EXCLUDED"
                 self._log.flow_progress(node.flow_name(resolved.flow), node.full, status)
-        by_name = {node.full: node for node in nodes}
+        intervals = {node: _interval(self._spec, node) for node in nodes} if self._until is not None else {}
         results: dict[str, list[FlowResult]] = {}
+        self._run_once(resolver, nodes, results)
+        if self._until is not None:
+            self._run_on(resolver, intervals, results, self._until)
+        self._result.flows = [result for node in nodes for result in results[node.full]]
+
+    def _run_on(
+        self,
+        resolver: Resolver,
+        intervals: dict[Node, float],
+        results: dict[str, list[FlowResult]],
+        until: threading.Event,
+    ) -> None:
+        """Runs the flows again and again, each dataset at its interval, those that failed and their readers aside."""
+        self._again, self._selection = True, self._selection.once_more()
+        due = {node: time.monotonic() + interval for node, interval in intervals.items()}
+        while True:
+            due = {n: t for n, t in due.items() if all(r.status == "COMPLETED" for r in results[n.full])}
+            if not due or until.wait(max(0.0, min(due.values()) - time.monotonic())):
+                break
+            chosen = [node for node, at in due.items() if at <= time.monotonic()]
+            for node in chosen:
+                node.resolved = [resolver.resolve_again(node, resolved.flow) for resolved in node.resolved]
+            self._run_once(resolver, chosen, results)
+            due |= {node: time.monotonic() + intervals[node] for node in chosen}
+        self._log.update_progress("STOPPING")
+
+    def _run_once(self, resolver: Resolver, nodes: list[Node], results: dict[str, list[FlowResult]]) -> None:
+        by_name = {node.full: node for node in nodes}
 
         def work(node: Node) -> None:
             blocked = sorted(i for i in node.inputs if any(_stops_readers(r) for r in results.get(i, ())))
             done = [self._run_flow(resolver, node, resolved, blocked) for resolved in node.resolved]
-            results[node.full] = done
+            earlier = results.get(node.full)
+            results[node.full] = [was.then(now) for was, now in zip(earlier, done, strict=True)] if earlier else done
 
         schedule.run(
             nodes,
@@ -281,7 +354,6 @@ class _Update:
             alone=lambda node: any(_settings(node, resolved) for resolved in node.resolved),
             enter=self._enter_thread,
         )
-        self._result.flows = [result for node in nodes for result in results[node.full]]
 
     def _enter_thread(self) -> None:
         session = self._spark._jsparkSession
@@ -300,10 +372,12 @@ class _Update:
             self._progress(str(result))
             return result
         started = time.monotonic()
-        self._log.flow_progress(name, node.full, "STARTING")
+        if not self._again:
+            self._log.flow_progress(name, node.full, "STARTING")
         attempt = 1
         while True:
-            self._log.flow_progress(name, node.full, "RUNNING")
+            if not self._again:
+                self._log.flow_progress(name, node.full, "RUNNING")
             try:
                 with settings(self._spark, _settings(node, resolved)):
                     ran = self._run_until_readable(resolver, node, resolved, result)
@@ -324,10 +398,12 @@ class _Update:
                 result = FlowResult(name, node.full, "COMPLETED")
             else:
                 results_of(ran.metrics, result)
+                if self._again and not result.did_something:
+                    return result
                 self._log.flow_progress(
                     name,
                     node.full,
-                    "COMPLETED",
+                    "RUNNING" if self._again else "COMPLETED",
                     metrics=result.counts,
                     expectations=result.expectations,
                     dropped=result.dropped,
@@ -340,14 +416,40 @@ class _Update:
     def _run_until_readable(self, resolver: Resolver, node: Node, resolved: Resolved, result: FlowResult) -> Resolved:
         if resolved.reads_files:
             resolved = self._looked_at_again(resolver, node, resolved)
+        view = node.kind is Kind.MATERIALIZED_VIEW
+        # Versions are read before the rows: what changes in between makes the view be computed once more.
+        inputs = self._freshness.inputs(node, resolved) if view else None
+        if inputs is not None and not self._selection.asks_anew(node) and self._freshness.is_current(node, inputs):
+            result.unchanged, result.rows = True, 0
+            if not self._again:
+                self._planned(node, inputs, "NO_OP")
+            return resolved
+        if view:
+            self._planned(node, inputs, "COMPLETE_RECOMPUTE")
         while True:
             try:
                 self._flows.write(node, resolved, result)
+                if view:
+                    self._freshness.note(node, inputs)
                 return resolved
             except Exception as error:
                 if not (resolved.reads_files and resolver.note_unreadable(resolved.key, "\n".join(causes(error)))):
                     raise
                 resolved = resolver.resolve_again(node, resolved.flow)
+
+    def _planned(self, node: Node, inputs: Inputs | None, technique: str) -> None:
+        technique = f"MAINTENANCE_TYPE_{technique}"
+        sources = sorted(inputs.versions.items()) if inputs is not None else []
+        self._log.write(
+            "planning_information",
+            f"Flow '{node.full}' has been planned to be executed as {technique}.",
+            {
+                "technique_information": [{"maintenance_type": technique, "is_chosen": True}],
+                "source_table_information": [{"path": s.split(" ")[0], "version": v} for s, v in sources],
+            },
+            flow_name=node.full,
+            dataset_name=node.full,
+        )
 
     def _looked_at_again(self, resolver: Resolver, node: Node, resolved: Resolved) -> Resolved:
         """Files that arrived since the graph was resolved may have brought columns."""
@@ -356,6 +458,22 @@ class _Update:
             node.resolved = [again if r is resolved else r for r in node.resolved]
             self._tables.set_up(node, replace=False)
         return again
+
+
+def _interval(spec: PipelineSpec, node: Node) -> float:
+    """Seconds between two runs of a dataset's flows in a continuous update."""
+    given = {**spec.configuration, **node.dataset.spark_conf, **node.dataset.properties}.get(_INTERVAL)
+    if given is None:
+        return 60.0 if node.kind is Kind.MATERIALIZED_VIEW else 5.0
+    match = re.fullmatch(r"\s*(\d+)\s*(second|minute|hour|day)s?\s*", given, re.IGNORECASE)
+    if match is None:
+        place = node.dataset.place
+        raise LakeflowError(
+            f"{_INTERVAL} of {node.dataset.name} is {given!r}; write a number and a unit, as in '10 seconds'",
+            file=place.file,
+            line=place.line,
+        )
+    return int(match[1]) * {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}[match[2].lower()]
 
 
 def _raise(error: LakeflowError) -> None:

@@ -16,6 +16,11 @@ _NO_COLUMNS = frozenset({
 })  # fmt: skip
 
 
+def ends_column(token: Token) -> bool:
+    """Whether a colon after the token begins a path, not a parameter."""
+    return is_name(token) and word(token) not in _NO_COLUMNS
+
+
 def json_paths(query: str, *, parameters: Collection[str] = ()) -> str:
     """The query with each path into a column as a call of `get_json_object`; all other text stays as it is.
 
@@ -33,7 +38,7 @@ def json_paths(query: str, *, parameters: Collection[str] = ()) -> str:
     while index < len(tokens):
         first = index
         index += 1
-        if not is_name(tokens[first]) or word(tokens[first]) in _NO_COLUMNS or first in within_types:
+        if not ends_column(tokens[first]) or first in within_types:
             continue
         while index + 1 < len(tokens) and word(tokens[index]) == "." and is_name(tokens[index + 1]):
             index += 2

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from lakeflow_local.pipelines.sql.json_paths import ends_column
 from lakeflow_local.pipelines.sql.tokens import Source, is_string
 
 _BRACES = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -21,7 +22,7 @@ def filled(statement: Source, parameters: Mapping[str, Any]) -> str:
     They are not left to `spark.sql(…, args)`: with Delta's parser in the session, Spark 4.2 binds none of them.
     """
     text, pieces, position = statement.text, [], 0
-    for token in statement.tokens:
+    for index, token in enumerate(statement.tokens):
         if is_string(token):
             found = [
                 (match.start(), match.end(), match[1]) for match in _BRACES.finditer(text, token.start, token.end + 1)
@@ -31,7 +32,11 @@ def filled(statement: Source, parameters: Mapping[str, Any]) -> str:
         else:
             continue
         for start, end, name in found:
-            if start < position:
+            # `details :path` is Databricks' own way of writing a path into a column.
+            is_path = (
+                name not in parameters and text[start] == ":" and index and ends_column(statement.tokens[index - 1])
+            )
+            if start < position or is_path:
                 continue
             if name not in parameters:
                 known = ", ".join(parameters) or "none"

@@ -1,0 +1,170 @@
+"""Finds materialized views that would be computed again to the same rows, so that an update can leave them out.
+
+A view is current if its definition, its table and the Delta tables that its query reads are what they were after it
+was computed last, and its query gives the same rows for the same tables. What is not known for certain counts as
+changed: a source that is no Delta table, a function of the user's own, the current time, a random number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+
+from lakeflow_local.pipelines.resolve import Node, Resolved
+from lakeflow_local.pipelines.storage import Storage
+from lakeflow_local.pipelines.tables import Tables
+
+_FILE = "views.json"
+
+# Operators that give the same rows for the same rows, if their expressions do.
+_OPERATORS = frozenset({
+    "Aggregate", "CTERelationDef", "CTERelationRef", "CollectMetrics", "Deduplicate", "Distinct", "Except", "Expand",
+    "Filter", "Generate", "GlobalLimit", "Intersect", "Join", "LocalLimit", "LogicalRelation", "Offset",
+    "OneRowRelation", "Project", "Range", "RebalancePartitions", "Repartition", "RepartitionByExpression",
+    "ResolvedHint", "Sort", "SubqueryAlias", "Union", "View", "Window", "WithCTE",
+})  # fmt: skip
+# Code outside Spark, of which a plan shows no more than the name.
+_FOREIGN = re.compile(r"UDF|UDAF|UserDefined|Udaf|UDTF|Aggregator|Invoke|ApplyFunction|Hive|Reflection|Python")
+# Numbers and descriptions that differ each time a plan is made.
+_VOLATILE = frozenset({"jvmId", "catalogTable", "relation", "desc"})
+_COUNTED = frozenset({"id", "cteId", "dataframeId"})
+_DELTA = "org.apache.spark.sql.delta.files.TahoeLogFileIndex"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a view was computed from.
+
+    Attributes:
+        definition: a digest of its query and its declaration.
+        versions: of the Delta tables that it reads, by their paths and ids.
+    """
+
+    definition: str
+    versions: dict[str, int]
+
+
+class Freshness:
+    """What the materialized views of one pipeline were computed from."""
+
+    def __init__(self, spark: SparkSession, storage: Storage, tables: Tables):
+        self._spark = spark
+        self._storage = storage
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] = storage.read_json(_FILE) or {}
+
+    def inputs(self, node: Node, resolved: Resolved) -> Inputs | None:
+        """What the view would be computed from now; None where its rows may differ for the same inputs."""
+        try:
+            plan = resolved.frame._jdf.queryExecution().analyzed()
+            below = plan.subqueriesAll()
+            plans = [plan, *(below.apply(i) for i in range(below.size()))]
+            if not all(map(self._is_certain, plans)):
+                return None
+            described = [json.loads(p.toJSON()) for p in plans]
+            if not all(map(_is_known, described)):
+                return None
+            leaves = [leaf for p in plans for leaf in _leaves(p)]
+            versions = dict(filter(None, map(self._version, leaves)))
+        except (Py4JError, _UnversionedError):
+            return None
+        return Inputs(self._digest(node, resolved, [*described, list(versions)]), versions)
+
+    def is_current(self, node: Node, inputs: Inputs) -> bool:
+        known = self._known.get(node.full)
+        return (
+            known is not None
+            and known["definition"] == inputs.definition
+            and known["versions"] == inputs.versions
+            and known["version"] == self._tables.version(node.table)
+        )
+
+    def note(self, node: Node, inputs: Inputs | None) -> None:
+        """Notes that the view was computed from `inputs`, which were read before."""
+        with self._lock:
+            if inputs is None:
+                if self._known.pop(node.full, None) is None:
+                    return
+            else:
+                self._known[node.full] = {
+                    "definition": inputs.definition,
+                    "versions": inputs.versions,
+                    "version": self._tables.version(node.table),
+                }
+            self._storage.write_json(self._known, _FILE)
+
+    def _is_certain(self, plan: Any) -> bool:
+        patterns = self._spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
+        return plan.deterministic() and not plan.containsPattern(patterns.CURRENT_LIKE())
+
+    def _version(self, leaf: Any) -> tuple[str, int] | None:
+        if leaf.getClass().getSimpleName() != "LogicalRelation":
+            return None
+        location = leaf.relation().location()
+        if location.getClass().getName() != _DELTA or location.isTimeTravelQuery():
+            raise _UnversionedError
+        none = self._spark._jvm.scala.Option.empty()
+        snapshot = location.deltaLog().update(False, none, none)
+        return f"{location.path().toString()} {snapshot.metadata().id()}", snapshot.version()
+
+    def _digest(self, node: Node, resolved: Resolved, described: list[Any]) -> str:
+        content = {
+            "by": [metadata.version("lakeflow-local"), self._spark.version],
+            "table": self._tables.digest(node),
+            "query": resolved.flow.query,
+            "plan": _without_volatile(described, {}),
+            "expectations": [[e.name, e.predicate, e.action] for e in node.dataset.expectations],
+            "settings": {**node.dataset.spark_conf, **resolved.flow.spark_conf},
+            "zone": self._spark.conf.get("spark.sql.session.timeZone"),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class _UnversionedError(Exception):
+    pass
+
+
+def _leaves(plan: Any) -> Iterator[Any]:
+    leaves = plan.collectLeaves()
+    return (leaves.apply(i) for i in range(leaves.size()))
+
+
+def _is_known(operators: list[dict[str, Any]]) -> bool:
+    if any(operator["class"].rsplit(".", 1)[-1] not in _OPERATORS for operator in operators):
+        return False
+    return not any(map(_FOREIGN.search, _classes(operators)))
+
+
+def _classes(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "class" in value:
+            yield value["class"].rsplit(".", 1)[-1]
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _classes(part)
+
+
+def _without_volatile(value: Any, numbers: dict[tuple[str, Any], int]) -> Any:
+    """The plan with its ids numbered by their first appearance."""
+    if isinstance(value, dict):
+        return {
+            key: numbers.setdefault((key, part), len(numbers))
+            if key in _COUNTED and isinstance(part, int)
+            else _without_volatile(part, numbers)
+            for key, part in value.items()
+            if key not in _VOLATILE
+        }
+    if isinstance(value, list):
+        return [_without_volatile(part, numbers) for part in value]
+    return value
