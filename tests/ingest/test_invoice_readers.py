@@ -502,7 +502,8 @@ class TestHybrid:
         assert read_one(out.getvalue())["invoice_number"] == "1"
 
     def test_any_name_of_an_attached_invoice(self):
-        assert read_one(files.hybrid(files.ubl(minimal()), name="Rechnung.XML")) == minimal()
+        for name in ("Rechnung.XML", "invoice"):
+            assert read_one(files.hybrid(files.ubl(minimal()), name=name)) == minimal()
 
     def test_broken_xml_is_not_replaced_by_the_printed_page(self):
         content = files.hybrid(files.cii(REAL)[:-20], pages=files.printed(REAL))

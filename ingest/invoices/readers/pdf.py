@@ -30,15 +30,16 @@ def attached_invoice(content: bytes) -> bytes | None:
     for name in _NAMES:
         if name in attached:
             return attached[name]
-    documents = {name: data for name, data in attached.items() if name.endswith(".xml")}
-    for data in documents.values():
+    for data in attached.values():
+        if not data.lstrip(xml.MARKS_AND_SPACE).startswith(b"<"):
+            continue
         try:
             root = xml.payload(xml.parse(data))
         except Refused:
             continue
         if ubl.reads(root) or cii.reads(root):
             return data
-    if documents:
+    if any(name.endswith(".xml") for name in attached):
         raise Refused("the XML attached to the PDF is no invoice", "pdf")
     return None
 
