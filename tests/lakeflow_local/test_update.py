@@ -372,9 +372,9 @@ BAD: list[tuple[str, Callable[[Project], None], str]] = [
     ("empty folder", lambda p: p.source("a.sql", EVENTS), "there is no folder"),
     ("no dataset", lambda p: p.source("a.py", "x = 1\n"), "defines no dataset"),
     (
-        "refused by name",
+        "a sink without flows",
         lambda p: p.source("a.py", "from pyspark import pipelines as dp\ndp.create_sink('s', 'kafka', {})\n"),
-        "a.py:2: create_sink is not supported",
+        "a.py:2: no flow writes s; add one, or remove the sink",
     ),
 ]
 

@@ -146,9 +146,11 @@ def _spark_python(context: Context, value: Value) -> dict[str, Any]:
 
 
 def _pipeline(context: Context, value: Value) -> dict[str, Any]:
-    for key in ("refresh_selection", "refresh_flow_selection", "reset_checkpoint_selection"):
-        if value.plain(key):
-            raise _unsupported(value[key], f"`{key}` of a pipeline task is not supported on this machine")
+    if value.plain("refresh_flow_selection"):
+        raise _unsupported(
+            value["refresh_flow_selection"],
+            "`refresh_flow_selection` of a pipeline task is not supported on this machine; select datasets",
+        )
     pipeline = context.bundle.by_id("pipelines", value.plain("pipeline_id"))
     if pipeline is None:
         raise value["pipeline_id"].error(
@@ -157,7 +159,16 @@ def _pipeline(context: Context, value: Value) -> dict[str, Any]:
     full_refresh = (
         context.full_refresh or bool(value.plain("full_refresh")) or value.plain("full_refresh_selection", default=[])
     )
-    return run_pipeline(context.spark, context.bundle, pipeline, context.home, full_refresh, context.progress)
+    return run_pipeline(
+        context.spark,
+        context.bundle,
+        pipeline,
+        context.home,
+        full_refresh,
+        context.progress,
+        refresh=value.plain("refresh_selection", default=[]),
+        reset_checkpoint=value.plain("reset_checkpoint_selection", default=[]),
+    )
 
 
 def run_pipeline(
@@ -167,11 +178,14 @@ def run_pipeline(
     home: Home,
     full_refresh: bool | Collection[str],
     progress: Callable[[str], None],
+    *,
+    refresh: Collection[str] = (),
+    reset_checkpoint: Collection[str] = (),
 ) -> dict[str, Any]:
     """Runs one triggered update and returns its `update_id`.
 
     Args:
-        full_refresh: all streaming tables start anew, or those named.
+        full_refresh, refresh, reset_checkpoint: as of `pipelines.update.run`.
 
     Raises:
         LakeflowError: the update failed.
@@ -180,7 +194,14 @@ def run_pipeline(
 
     spec = pipelines.spec(bundle, pipeline, home)
     with Runs(home, pipeline.key).recorded(bundle.target) as run:
-        result = update.run(spark, spec, full_refresh=full_refresh, progress=progress)
+        result = update.run(
+            spark,
+            spec,
+            refresh=refresh,
+            full_refresh=full_refresh,
+            reset_checkpoint=reset_checkpoint,
+            progress=progress,
+        )
         run.trigger["update_id"] = result.update_id
         if not result.succeeded:
             raise LakeflowError(f"the update {result.update_id} of {pipeline.name} failed: {result.error}")
