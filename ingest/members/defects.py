@@ -1,10 +1,18 @@
-"""Members that no rule should let through: what real sources deliver, one named defect each."""
+"""Members that no rule should let through: what real sources deliver, one named defect each, and where they occur."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,24 @@ DEFECTS: tuple[Defect, ...] = (
     Defect("registered before the company", "registration_date", date(1989, 12, 31)),
     Defect("registered in the future", "registration_date", date(2999, 1, 1)),
 )
+
+
+def planted(values: pa.Array, seed: int, numbers: NDArray[np.int64], *, column: str, rate: float) -> pa.Array:
+    """The values with the defects of a column in so many of them, 0 to 1; the same rows for any partitioning."""
+    if not rate:
+        return values
+    defects = [defect.value for defect in DEFECTS if defect.column == column]
+    chosen = drawn(seed, f"{column} spoilt", numbers)
+    spoilt = chosen < np.uint64(min(rate, 1.0) * (2**64 - 2048))
+    which = drawn(seed, f"{column} defect", numbers) % len(defects)
+    return pc.if_else(pa.array(spoilt), pa.array(defects, pa.string()).take(pa.array(which)), values)
+
+
+def drawn(seed: int, purpose: str, numbers: NDArray[np.int64]) -> Numbers:
+    """Evenly spread numbers of 64 bits, one for each row number: SplitMix64 (Steele, Lea, Flood 2014)."""
+    start = np.uint64(random.Random(f"{seed}/{purpose}").getrandbits(64))
+    with np.errstate(over="ignore"):
+        mixed = start + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

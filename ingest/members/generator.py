@@ -18,15 +18,14 @@ from functools import cache
 import pyarrow as pa
 from faker import Faker
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import types as T
 
-from ingest.members.defects import DEFECTS
+from ingest.members.defects import DEFECTS, planted
 from ingest.members.table import MEMBERS
 
 Row = dict[str, str | date | None]
 
 _NAMESPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
-_YEARS_OF_MEMBERSHIP = 10
+YEARS_OF_MEMBERSHIP = 10
 _OPERATION = "_op"
 
 
@@ -55,29 +54,44 @@ COUNTRIES = (
     Country("Poland", "pl_PL", "+48 5## ### ###"),
 )
 
-_ARROW = pa.schema([(name, pa.date32() if kind == "DATE" else pa.string()) for name, kind in MEMBERS.columns.items()])
+ARROW = pa.schema([(name, pa.date32() if kind == "DATE" else pa.string()) for name, kind in MEMBERS.columns.items()])
 
 
-def members(spark: SparkSession, rows: int, *, seed: int, as_of: date, partitions: int | None = None) -> DataFrame:
+def members(
+    spark: SparkSession,
+    rows: int,
+    *,
+    seed: int,
+    as_of: date,
+    bad_emails: float = 0.0,
+    bad_phones: float = 0.0,
+    partitions: int | None = None,
+) -> DataFrame:
     """Members numbered 0 to `rows` - 1, the same for any number of partitions.
 
     Args:
         seed: another one gives other members.
         as_of: the last possible registration date; the first is ten years earlier.
+        bad_emails, bad_phones: share of the rows, 0 to 1, whose e-mail or phone number has a defect of `DEFECTS`.
         partitions: how many tasks make them; None is one for each core.
 
     Returns:
         `member_id` (UUID as text), `first_name`, `last_name`, `email`, `phone_number`, `address`, `city`, `country`
-        STRING and `registration_date` DATE, none of them NULL.
+        STRING and `registration_date` DATE; but for defects none of them is NULL.
     """
-    schema = T.StructType.fromDDL(", ".join(f"{name} {kind} NOT NULL" for name, kind in MEMBERS.columns.items()))
+    ddl = ", ".join(f"{name} {kind}" for name, kind in MEMBERS.columns.items())
+    rates = {"email": bad_emails, "phone_number": bad_phones}
 
     def make(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             made = [member(seed, number, as_of) for number in batch.column(0).to_pylist()]
-            yield pa.RecordBatch.from_pylist(made, _ARROW)
+            made = pa.RecordBatch.from_pylist(made, ARROW)
+            for column, rate in rates.items():
+                spoilt = planted(made.column(column), seed, batch.column(0).to_numpy(), column=column, rate=rate)
+                made = made.set_column(ARROW.get_field_index(column), ARROW.field(column), spoilt)
+            yield made
 
-    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, schema)
+    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, ddl)
 
 
 def changes(
@@ -119,7 +133,7 @@ def changes(
                 _event(seed, kind, number, as_of, rows + added)
                 for kind, number in zip(*batch.to_pydict().values(), strict=True)
             ]
-            yield pa.RecordBatch.from_pylist(made, _ARROW.append(pa.field(_OPERATION, pa.string())))
+            yield pa.RecordBatch.from_pylist(made, ARROW.append(pa.field(_OPERATION, pa.string())))
 
     planned = spark.createDataFrame(pa.table({"kind": [k for k, _ in plan], "number": [n for _, n in plan]}))
     return planned.mapInArrow(make, f"{columns}, {_OPERATION} STRING NOT NULL")
@@ -140,10 +154,10 @@ def member(seed: int, number: int, as_of: date) -> Row:
         "first_name": fake.first_name(),
         "last_name": fake.last_name(),
         "phone_number": fake.numerify(country.phone),
-        "address": _street(fake),
+        "address": street(fake),
         "city": fake.city(),
         "country": country.name,
-        "registration_date": as_of - timedelta(days=fake.random_int(0, 365 * _YEARS_OF_MEMBERSHIP)),
+        "registration_date": as_of - timedelta(days=fake.random_int(0, 365 * YEARS_OF_MEMBERSHIP)),
     }
     return row | {"email": _email(fake, row, str(number))}
 
@@ -167,7 +181,7 @@ def _changed(seed: int, number: int, row: Row) -> Row:
     kind = fake.random_element(("moved", "phone", "name", "e-mail"))
     while True:
         if kind == "moved":
-            new = row | {"address": _street(fake), "city": fake.city()}
+            new = row | {"address": street(fake), "city": fake.city()}
         elif kind == "phone":
             new = row | {"phone_number": fake.numerify(country.phone)}
         elif kind == "name":
@@ -178,7 +192,8 @@ def _changed(seed: int, number: int, row: Row) -> Row:
             return new
 
 
-def _street(fake: Faker) -> str:
+def street(fake: Faker) -> str:
+    """A street and a number in one line."""
     return " ".join(fake.street_address().split())
 
 

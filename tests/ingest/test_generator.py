@@ -1,12 +1,14 @@
 import re
 import unicodedata
 import uuid
+from collections import Counter
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from faker.providers.address.en_US import Provider
 
-from ingest.members import generator
+from ingest.members import bulk, generator
 from ingest.members.defects import DEFECTS
 from ingest.members.table import MEMBERS
 from tests.ingest.conftest import AS_OF
@@ -83,3 +85,34 @@ def test_changes_are_those_asked_for_and_always_the_same(spark):
 def test_more_changes_than_members_are_refused(spark):
     with pytest.raises(ValueError, match="5 members cannot change and 6 leave where there are 10"):
         generator.changes(spark, 10, seed=1, as_of=AS_OF, changed=5, deleted=6)
+
+
+def test_members_in_bulk_do_not_depend_on_partitions_and_keep_every_rule(spark):
+    frame = bulk.members(spark, 2000, seed=7, as_of=AS_OF, partitions=1)
+    assert frame.dtypes == [(name, kind.lower()) for name, kind in MEMBERS.columns.items()]
+    made = rows(frame)
+    assert made == rows(bulk.members(spark, 2000, seed=7, as_of=AS_OF, partitions=3))
+    assert len(made) == len({row["email"] for row in made.values()}) == 2000
+    assert [v for row in made.values() if (v := violations(row))] == []
+    assert {row["country"] for row in made.values()} == {country.name for country in generator.COUNTRIES}
+    other = bulk.made(np.arange(2000), seed=8, as_of=AS_OF)
+    assert not made.keys() & set(other.column("member_id").to_pylist())
+
+
+def test_defects_of_emails_and_phone_numbers_come_at_the_stated_rates():
+    numbers = np.arange(50_000)
+    made = bulk.made(numbers, seed=1, as_of=AS_OF, bad_emails=0.1, bad_phones=0.02).to_pylist()
+    broken = Counter(column for row in made for column in violations(row))
+    assert broken.keys() == {"email", "phone_number"}
+    assert abs(broken["email"] - 5000) < 300 and abs(broken["phone_number"] - 1000) < 150
+    part = bulk.made(numbers[777:800], seed=1, as_of=AS_OF, bad_emails=0.1, bad_phones=0.02)
+    assert part.to_pylist() == made[777:800]
+    every = bulk.made(numbers[:100], seed=1, as_of=AS_OF, bad_emails=1.0).to_pylist()
+    assert all(violations(row) == ["email"] for row in every)
+
+
+def test_faker_s_own_rows_have_the_same_defects(spark):
+    spoilt = rows(generator.members(spark, 200, seed=1, as_of=AS_OF, bad_phones=0.2))
+    good = rows(generator.members(spark, 200, seed=1, as_of=AS_OF))
+    differ = [key for key in good if spoilt[key] != good[key]]
+    assert 20 < len(differ) < 60 and all(violations(spoilt[key]) == ["phone_number"] for key in differ)
