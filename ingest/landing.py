@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -29,9 +29,10 @@ def folder(landing_url: str, table: str, mode: str, low: datetime | None, high: 
     return f"{_day(landing_url, table, high)}/{mode}-from-{_stamp(low)}"
 
 
-def backfill_folder(landing_url: str, table: str, low: datetime, high: datetime) -> str:
-    """The folder of a backfill, named by both ends of its window: a repeat replaces what it finds there."""
-    return f"{_day(landing_url, table, high)}/backfill-from-{_stamp(low)}-to-{_stamp(high)}"
+def backfill_folder(landing_url: str, table: str, since: datetime, until: datetime) -> str:
+    """The folder of a backfill, under its last day and named by both ends: a repeat replaces what it finds there."""
+    last = until - timedelta(microseconds=1)
+    return f"{_day(landing_url, table, last)}/backfill-from-{_stamp(since)}-to-{_stamp(until)}"
 
 
 def write(frame: DataFrame, path: str, rows_per_file: int = ROWS_PER_FILE) -> None:

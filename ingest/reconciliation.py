@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ingest import cli, declarations, drift, extract
 from ingest.errors import IngestError, explained
-from ingest.run_log import Run, RunLog
+from ingest.run_log import Run, RunLog, checked_run_id
 from ingest.source import DEFAULT_REFERENCE, Source
 from ingest.table_job import identifier
 from ingest.tables import HASH, Table, Totals, Window
@@ -195,7 +195,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="ingest-reconcile", description="Compares source, landing zone and bronze for one past run."
     )
     cli.add_common(parser, DEFAULT_REFERENCE)
-    parser.add_argument("--run-id", required=True, help="as in ops.ingest_runs")
+    parser.add_argument("--run-id", type=checked_run_id, required=True, help="as in ops.ingest_runs")
     parser.add_argument("--sources", help="YAML file of declarations; the one of this package by default")
     parser.add_argument("--catalog", type=identifier, required=True)
     parser.add_argument("--ops-schema", type=identifier, default="ops")

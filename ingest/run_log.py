@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -165,10 +166,21 @@ class RunLog:
             columns = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in missing)
             self._spark.sql(f"ALTER TABLE {self._table} ADD COLUMNS ({columns})")
         self._spark.sql(
-            f"UPDATE {self._table} SET rows_bronze = :rows, checksum_bronze = :checksum, "
-            "reconciled_at = current_timestamp() WHERE run_id = :run_id",
-            args={"rows": run.rows_bronze, "checksum": run.checksum_bronze, "run_id": run.run_id},
+            f"UPDATE {self._table} SET rows_bronze = {int(run.rows_bronze)}, "
+            f"checksum_bronze = {int(run.checksum_bronze)}BD, reconciled_at = current_timestamp() "
+            f"WHERE run_id = '{checked_run_id(run.run_id)}'"  # Delta's UPDATE takes no parameters
         )
+
+
+def checked_run_id(text: str) -> str:
+    """An argparse type: a run's name, which stands in SQL and in logs.
+
+    Raises:
+        ValueError: it has other characters than letters, digits and `_.:-`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text):
+        raise ValueError("a run id consists of letters, digits and _.:-")
+    return text
 
 
 def _moment(micros: int) -> datetime:

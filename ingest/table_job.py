@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from ingest import cli, declarations, job, landing
 from ingest.job import Plan
-from ingest.run_log import Run
+from ingest.run_log import Run, checked_run_id
 from ingest.source import DEFAULT_REFERENCE, Source
 
 EXIT_CODES = """exit codes: 0 landed and logged; 1 a fault that needs a person; 2 a wrong option; 75 a fault that may be
@@ -107,7 +107,9 @@ def _parse(argv: Sequence[str], table: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows-per-file", type=cli.at_least(1), default=landing.ROWS_PER_FILE, help="at most (%(default)s)"
     )
-    parser.add_argument("--run-id", default=None, help="a name for logs and rows; a random one by default")
+    parser.add_argument(
+        "--run-id", type=checked_run_id, default=None, help="a name for logs and rows; a random one by default"
+    )
     options = parser.parse_args(argv)
     if (options.mode == "backfill") != bool(options.since and options.until):
         parser.error("--mode backfill needs --from and --to, and no other mode takes them")

@@ -169,7 +169,8 @@ class Table:
         if kind == "TIMESTAMP":
             return in_calendar.format(text.format(_MICROS.format(name)))
         if kind == "TIMESTAMP_NTZ":
-            return in_calendar.format(f"DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%s.%f')")
+            # %S and not %s, which mysql-connector would take for a parameter
+            return in_calendar.format(f"DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%S.%f')")
         return text.format(column)
 
     def spark_value(self, name: str) -> Column:
