@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ resources:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     files = {"databricks.yml": BUNDLE, "resources/load.job.yml": JOB, "sql/a.sql": "SELECT 1", "src/t/b.py": "",
-             "src/a.sql": "", "src/README.md": "", "src/__pycache__/c.py": ""}  # fmt: skip
+             "src/a.sql": "CREATE OR REFRESH MATERIALIZED VIEW a AS SELECT 1 AS x", "src/README.md": "", "src/__pycache__/c.py": ""}  # fmt: skip
     for name, text in files.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +241,39 @@ CRON = {
 @pytest.mark.parametrize(("expression", "fault"), CRON.items())
 def test_quartz_expressions(expression: str, fault: str | None) -> None:
     assert cron.check(expression) == fault
+
+
+DASHBOARD = {
+    "datasets": [
+        {"name": "sales", "queryLines": ["SELECT day, sum(n) AS n FROM orders ", "WHERE day >= :since GROUP BY day"]}
+    ],
+    "pages": [
+        {
+            "name": "p",
+            "layout": [{"widget": {"name": "bar", "queries": [{"name": "q", "query": {"datasetName": "sales"}}]}}],
+        }
+    ],
+}
+BROKEN = {
+    "": ("", "", []),
+    "dataset": ('"datasetName": "sales"', '"datasetName": "sale"', ["the widget bar reads the dataset sale, which is not there; did you mean sales?"]),
+    "query": ("GROUP BY day", "GROUP BY (day", ["the dataset sales: this is not SQL"]),
+    "json": ('"pages"', "pages", ["d.lvdash.json is no dashboard: JSONDecodeError"]),
+    "shape": ('"datasets"', '"dataset"', ["d.lvdash.json is no dashboard: KeyError: 'datasets'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "messages"), BROKEN.values(), ids=BROKEN)
+def test_faults_of_dashboards(root: Path, old: str, new: str, messages: list[str]) -> None:
+    board = {"display_name": "d", "warehouse_id": "w", "file_path": "d.lvdash.json"}
+    (root / "resources/d.dashboard.yml").write_text(json.dumps({"resources": {"dashboards": {"d": board}}}))
+    (root / "resources/d.lvdash.json").write_text(
+        json.dumps(DASHBOARD).replace(old, new) if old else json.dumps(DASHBOARD)
+    )
+    found = [str(fault) for fault in validate.check_resources(read(root))]
+    assert len(found) == len(messages) and all(
+        message in line for message, line in zip(messages, found, strict=True)
+    ), found
 
 
 # Moments after the first one, worked out by hand with a calendar; Berlin's clocks change on 29 March and 25 October 2026.

@@ -55,7 +55,7 @@ class Home:
 
     @property
     def jobs(self) -> Path:
-        """Runs of jobs and the state of their triggers."""
+        """Runs of jobs and the state of their triggers, updates of pipelines, evaluations of alerts; a folder each."""
         return self.path / "jobs"
 
 

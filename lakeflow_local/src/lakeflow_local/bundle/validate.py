@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -243,6 +244,39 @@ def _alert(bundle: Bundle, alert: Resource) -> Iterator[LakeflowError]:
         yield rules.error(f"{alert.label} tells nobody; give evaluation.notification.subscriptions")
 
 
+def _dashboard(bundle: Bundle, dashboard: Resource) -> Iterator[LakeflowError]:
+    path = dashboard.value.get("file_path")
+    if path is None:
+        return
+    file = path_of(path)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        datasets = {
+            dataset["name"]: dataset.get("query") or "".join(dataset["queryLines"]) for dataset in content["datasets"]
+        }
+        widgets = [item["widget"] for page in content["pages"] for item in page.get("layout", ())]
+        read = [
+            (widget["name"], query["query"]["datasetName"]) for widget in widgets for query in widget.get("queries", ())
+        ]
+    except OSError:
+        yield path.error(f"{dashboard.label}: there is no file {path.data}")
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        yield path.error(f"{dashboard.label}: {path.data} is no dashboard: {type(error).__name__}: {error}")
+        return
+    for widget, dataset in read:
+        if dataset not in datasets:
+            meant = suggest(dataset, datasets)
+            yield path.error(
+                f"{dashboard.label}: the widget {widget} reads the dataset {dataset}, which is not there{meant}"
+            )
+    for name, query in datasets.items():
+        try:
+            parsed(Source(query), dict.fromkeys(re.findall(r"(?<!:):(\w+)", query), "x"))
+        except LakeflowError as error:
+            yield path.error(f"{dashboard.label}: the dataset {name}: {error.message}")
+
+
 def _addresses(bundle: Bundle, resource: Resource) -> Iterator[LakeflowError]:
     value = resource.value
     found = [
@@ -305,5 +339,6 @@ _RULES: dict[str, tuple[Callable[[Bundle, Resource], Iterator[LakeflowError]], .
     "jobs": (_graph, _compute, _schedule, _times, _files, _sql_text, _entry_points, _dynamic_values, _references),
     "pipelines": (_pipeline,),
     "alerts": (_schedule, _alert),
+    "dashboards": (_dashboard,),
 }
 _OF_ALL = (_addresses, _permissions)
