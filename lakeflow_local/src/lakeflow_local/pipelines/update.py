@@ -156,6 +156,7 @@ class _Update:
         self._spark = spark
         self._spec = spec
         self._saying = threading.Lock()
+        self._silent = False
         self._say = progress
         self._cause = cause
         self._workers = _number(spec, _PARALLEL, 0) or min(16, max(2, os.cpu_count() or 2))
@@ -253,7 +254,8 @@ class _Update:
 
     def _progress(self, line: str) -> None:
         with self._saying:
-            self._say(line)
+            if not self._silent:
+                self._say(line)
 
     def _report(self, level: str, message: str) -> None:
         self._log.write("user_action" if level == "INFO" else "operation_progress", message, level=level)
@@ -345,15 +347,20 @@ class _Update:
             earlier = results.get(node.full)
             results[node.full] = [was.then(now) for was, now in zip(earlier, done, strict=True)] if earlier else done
 
-        schedule.run(
-            nodes,
-            needs=lambda node: [by_name[i] for i in node.inputs if i in by_name],
-            work=work,
-            workers=self._workers,
-            # Settings belong to the session, which all flows share.
-            alone=lambda node: any(_settings(node, resolved) for resolved in node.resolved),
-            enter=self._enter_thread,
-        )
+        try:
+            schedule.run(
+                nodes,
+                needs=lambda node: [by_name[i] for i in node.inputs if i in by_name],
+                work=work,
+                workers=self._workers,
+                # Settings belong to the session, which all flows share.
+                alone=lambda node: any(_settings(node, resolved) for resolved in node.resolved),
+                enter=self._enter_thread,
+            )
+        except BaseException:
+            # An interrupt does not wait for the threads; what ends in them now is no news.
+            self._silent = True
+            raise
 
     def _enter_thread(self) -> None:
         session = self._spark._jsparkSession
