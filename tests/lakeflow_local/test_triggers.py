@@ -269,6 +269,13 @@ def test_watch_runs_what_is_due_and_goes_on_after_a_failure(
     watch(spark, bundle(tmp_path), home, progress=lines.append, going=counter(0.3), poll=0.1)
     assert [line for line in lines if " SUCCESS in " in line and ": a:" not in line]
     assert "work: 1 new file(s) in" in lines[1]
+    lines.clear()
+    bundle(tmp_path)
+    (tmp_path / "databricks.yml").write_text(
+        (tmp_path / "databricks.yml").read_text().replace(str(landing), "nowhere://x")
+    )
+    watch(spark, load.load(tmp_path, environment={}), home, progress=lines.append, going=counter(0.5), poll=0.1)
+    assert len(lines) == 2 and "work: error: nowhere://x/ cannot be listed" in lines[1], "told once"
     with pytest.raises(LakeflowError, match="no job or alert of the target default has a schedule or a trigger"):
         watch(spark, bundle(tmp_path, paused=True), home)
 

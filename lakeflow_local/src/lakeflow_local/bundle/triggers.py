@@ -152,6 +152,10 @@ class FileArrival:
         self._quiet = float(settings.plain("wait_after_last_change_seconds", default=0))
         self._file = self._runs.folder / "file_arrival.json"
 
+    @property
+    def key(self) -> str:
+        return self._job.key
+
     def __str__(self) -> str:
         waits = [f"{self._quiet:g} s after the last"] if self._quiet else []
         waits += [f"{self._between:g} s between runs"] if self._between else []
@@ -203,6 +207,10 @@ class ScheduleTrigger:
         self._schedule = Schedule(**self._written)
         self._queued = resource.type == "jobs" and bool(resource.value.plain("queue", "enabled", default=True))
         self._file = self._runs.folder / "schedule.json"
+
+    @property
+    def key(self) -> str:
+        return self._resource.key
 
     def __str__(self) -> str:
         following = self.next()

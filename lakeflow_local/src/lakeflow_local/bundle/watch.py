@@ -52,10 +52,19 @@ def watch(
             raise LakeflowError("another `bundle watch` runs on this machine; stop that one first")
         for trigger in watched:
             progress(str(trigger))
+        faults: dict[str, str] = {}
         while going():
             started = False
             for trigger in watched:
-                if (firing := trigger.due()) is not None:
+                try:
+                    firing = trigger.due()
+                except LakeflowError as error:  # a storage that does not answer now may do so later
+                    if faults.get(trigger.key) != str(error):
+                        progress(f"{trigger.key}: error: {error}")
+                    faults[trigger.key] = str(error)
+                    continue
+                faults.pop(trigger.key, None)
+                if firing is not None:
                     started = True
                     _start(spark, bundle, home, firing, progress, environment)
             if started:
