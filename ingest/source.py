@@ -24,7 +24,8 @@ SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 STREAM_ROWS = -(2**31)
 """The fetch size that makes Connector/J stream a result; with any other it buffers all of it."""
 
-_CONNECTION_KILLED = 1927  # MariaDB's, which the connector does not name
+# MariaDB's, which the connector does not name
+_CONNECTION_KILLED, _ACCOUNT_LOCKED = 1927, 4151
 _CUT = frozenset(
     {
         errorcode.CR_SERVER_GONE_ERROR,
@@ -197,26 +198,30 @@ class Source:
         number = error.errno
         # Of a connection that is gone the connector says -1, or the number of what ended it.
         cut = isinstance(error, OperationalError) and number == -1
-        if number in (errorcode.CR_CONN_HOST_ERROR, errorcode.CR_CONNECTION_ERROR, errorcode.CR_UNKNOWN_HOST):
+        refused = number == errorcode.CR_SSL_CONNECTION_ERROR or "certificate" in str(error).lower()
+        if refused:
+            message = (
+                f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate and "
+                f"name, or add ssl_mode=REQUIRED to {self.reference} if its identity need not be verified"
+            )
+        elif number in (errorcode.CR_CONN_HOST_ERROR, errorcode.CR_CONNECTION_ERROR, errorcode.CR_UNKNOWN_HOST):
             message = f"{self} cannot be reached; check host and port in {self.reference} and that the server runs"
         elif number == errorcode.ER_ACCESS_DENIED_ERROR:
             message = f"{self} refused the user {self.user!r}; check user and password in {self.reference}"
+        elif number in (errorcode.ER_ACCOUNT_HAS_BEEN_LOCKED, _ACCOUNT_LOCKED):
+            message = f"{self}: the user {self.user!r} is locked; unlock it with ALTER USER"
         elif number == errorcode.ER_BAD_DB_ERROR:
             message = f"{self}: there is no database {self.database!r}; create it or correct {self.reference}"
         elif number in (errorcode.ER_DBACCESS_DENIED_ERROR, errorcode.ER_TABLEACCESS_DENIED_ERROR):
             message = f"{self}: the user {self.user!r} lacks a right for this; grant it"
         elif number == errorcode.ER_NO_SUCH_TABLE:
             message = f"{self}: a table is missing; load it first or correct the database in {self.reference}"
-        elif number == errorcode.CR_SSL_CONNECTION_ERROR or "certificate" in str(error).lower():
-            message = (
-                f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate and "
-                f"name, or add ssl_mode=REQUIRED to {self.reference} if its identity need not be verified"
-            )
         elif cut or number in _CUT:
             message = f"{self}: the connection was cut; check that the server runs"
         else:
             message = f"{self}: error {number} ({error.sqlstate}); look it up in the server's manual"
-        return (TransientError if cut or number in _TRANSIENT else IngestError)(message)
+        transient = not refused and (cut or number in _TRANSIENT)
+        return (TransientError if transient else IngestError)(message)
 
 
 _TRUST_STORE_PASSWORD = "authorities"
