@@ -85,6 +85,13 @@ def test_values_that_are_not_known_go_through_any_library(tmp_path):
             with open("/Workspace/shared/settings.json") as file:
                 settings = json.load(file)
             schema = StructType().add("a", StringType()).add("b", "int")
+            try:
+                with open("names.json") as file:
+                    names = json.load(file)["names"]
+            except FileNotFoundError:
+                names = ["fallback"]
+            for name in names:
+                dlt.view(lambda: spark.range(1), name=name)
             importlib.import_module(settings["module"]).prepare(re.sub("a", "b", conf.TEXT), sorted(conf.NAMES))
 
             @dlt.table(table_properties=conf.PROPERTIES, schema=schema, comment=conf.COMMENT)
@@ -98,8 +105,9 @@ def test_values_that_are_not_known_go_through_any_library(tmp_path):
                 return spark.table("events").join(spark.table(f"{other}.s.u"), "id")
         """,
     )
-    assert list(kinds(found)) == ["events", "${conf.cfg.schema}.${conf.PREFIX}_daily"]
-    assert [len(found) for found in inputs(found).values()] == [1, 2]
+    assert list(kinds(found)) == ["fallback", "events", "${conf.cfg.schema}.${conf.PREFIX}_daily"]
+    assert [len(found) for found in inputs(found).values()] == [0, 1, 2]
+    assert "a.py:20: depends on names.json, which is not here" in found.notes
     assert "a.py:16: depends on /Workspace/shared/settings.json, which is not here" in found.notes
     assert "a.py:14: depends on ${env}, which only a running pipeline knows" in found.notes
 
@@ -450,6 +458,14 @@ def test_what_cannot_be_known_is_named_with_its_line(tmp_path, text, line, messa
     found = graph_of(tmp_path, a__py=f"import dlt\n{text}")
     assert [(fault.file, fault.line) for fault in found.errors] == [(str(tmp_path / "a.py"), line)]
     assert message in found.errors[0].message
+
+
+def test_a_file_may_hold_the_flows_of_tables_that_others_define(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("import dlt\ndlt.apply_changes(target='t', source='s', keys=['a'], sequence_by='b')\n")
+    found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
+    assert not found.datasets and not found.errors
+    assert found.notes == ["a.py:2: flow t writes t, which is not defined here"]
 
 
 def test_odd_files(tmp_path, monkeypatch):

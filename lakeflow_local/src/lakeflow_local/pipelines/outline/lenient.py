@@ -20,12 +20,13 @@ from lakeflow_local.pipelines.outline.symbols import Base, Symbol, doubt, is_unk
 from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
-_CAUGHT, _INHERITED = "__lakeflow_caught__", "__lakeflow_inherited__"
+_CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
 _MEANT = (LakeflowError, NotebookExit, StopIteration)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
 # These look at the frame that calls them.
 _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
+_FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
 
 def code_of(tree: ast.Module, file: str) -> CodeType:
@@ -55,6 +56,14 @@ class _Rewriter(ast.NodeTransformer):
             return node
         return ast.copy_location(ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, node.slice], []), node)
 
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        prepared = any(map(_has_no_file, node.handlers))
+        self.generic_visit(node)
+        if prepared:
+            guard = ast.withitem(ast.Call(ast.Name(_PREPARED, ast.Load()), [], []))
+            node.body = [ast.copy_location(ast.With([guard], node.body), node)]
+        return node
+
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
         self.generic_visit(node)
         if node.type is not None:
@@ -78,6 +87,26 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
 
+def _has_no_file(handler: ast.ExceptHandler) -> bool:
+    """Whether an `except` clause says how to go on where a file is missing."""
+    kinds = {part.id for part in ast.walk(handler.type or handler) if isinstance(part, ast.Name)}
+    return bool(handler.type and kinds & _FILE_ERRORS) and not any(isinstance(p, ast.Raise) for p in ast.walk(handler))
+
+
+_prepared = 0
+
+
+@contextmanager
+def _prepared_for_no_file() -> Iterator[None]:
+    """Within a `try` that has an answer to a missing file, it is missing."""
+    global _prepared
+    _prepared += 1
+    try:
+        yield
+    finally:
+        _prepared -= 1
+
+
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if getattr(function, "__name__", "") == "join" and len(args) == 1 and hasattr(args[0], "__next__"):
         args = (list(args[0]),)
@@ -90,6 +119,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
             raise
         if isinstance(error, OSError) and error.filename is not None and not is_unknown(given):
             doubt(f"{error.filename}, which is not here")
+            if _prepared:
+                raise
         # Spark needs a session for a type that is written as text.
         elif not (isinstance(error, _Deed) or type(error).__module__.startswith("pyspark.") or is_unknown(given)):
             raise
@@ -189,4 +220,11 @@ def no_deeds() -> Iterator[None]:
         _guarded = before
 
 
-names = {_CALL: _call, _ITEM: _item, _KEYWORDS: _keywords, _CAUGHT: _caught, _INHERITED: _inherited}
+names = {
+    _CALL: _call,
+    _ITEM: _item,
+    _KEYWORDS: _keywords,
+    _CAUGHT: _caught,
+    _INHERITED: _inherited,
+    _PREPARED: _prepared_for_no_file,
+}

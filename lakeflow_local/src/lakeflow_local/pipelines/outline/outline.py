@@ -169,9 +169,10 @@ def outline(
         registries.append(registry)
     _Assembly(found, world, names, whole).add(registries)
     forget_modules()
-    found.notes += [f"{name} is not here; what comes from it is not known" for name in sorted(world.absent)]
-    if not found.datasets and not found.errors:
-        absent = f"; it may be in {', '.join(sorted(world.absent))}, which is not here" if world.absent else ""
+    found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
+    only_flows = not whole and any(registry.flows for registry in registries)
+    if not (found.datasets or found.errors or only_flows):
+        absent = named(f"; it may be in {', '.join(sorted(world.absent))}, which is not here") if world.absent else ""
         found.errors.append(Fault(str(sources[0]), None, f"defines no dataset{absent}"))
     return found
 
@@ -286,7 +287,10 @@ class _Assembly:
         elif self._unknown_part(flow.target):
             self._found.notes.append(named(f"flow {flow.name} writes {flow.target}, which is not known"))
         elif not self._whole:
-            self._found.notes.append(named(f"flow {flow.name} writes {flow.target}, which is not defined here"))
+            place = f"{flow.place.file.name}:{flow.place.line}"
+            self._found.notes.append(
+                named(f"{place}: flow {flow.name} writes {flow.target}, which is not defined here")
+            )
         elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
             self._fail(f"flow {flow.name} writes {flow.target}, which this pipeline does not define", flow.place)
 
