@@ -2,7 +2,7 @@
 .PHONY: help setup demo test lint golden bundle-validate down clean requirements
 
 help: ## explain the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and .lakehouse; the other targets do it when it is wanted
 	@tools/venv
