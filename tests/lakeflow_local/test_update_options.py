@@ -88,6 +88,7 @@ def _statuses(result) -> dict[str, str]:
     return {flow.name.split(".")[-1]: flow.status for flow in result.flows}
 
 
+@pytest.mark.timeout(900)
 def test_what_an_update_takes_on_and_what_it_writes_beside_tables(project: Project, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.lakeflow_local.project import Project
 
 SOURCES = """
@@ -40,6 +42,7 @@ def _computed(result) -> set[str]:
     return {f.dataset.split(".")[-1] for f in result.flows if f.status == "COMPLETED" and not f.unchanged} - {"raw"}
 
 
+@pytest.mark.timeout(900)
 def test_views_are_left_out_while_nothing_that_they_read_changes(project: Project):
     project.source("a.sql", SOURCES)
     project.source("b.py", PYTHON.replace("LIMIT_", "0"))
