@@ -84,7 +84,8 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         "the object store of {landing} cannot be reached; check the endpoint and the network",
     ),
     (
-        r"CommunicationsException|Communications link failure|Lost connection to MySQL|CJCommunicationsException",
+        r"CommunicationsException|Communications link failure|Lost connection to MySQL|CJCommunicationsException"
+        r"|Can not read response from server|java\.sql\.SQLException: Error retrieving record",
         TransientError,
         "the connection to {source} was cut; check that the server runs",
     ),

@@ -88,9 +88,8 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
     at = table.cursor or "_at"
     select = (
         f"SELECT {', '.join(map(table.mysql_text, table.columns))}, {table.mysql_hash()}, {table.mysql_cursor()} "
-        f"FROM `{table.name}` WHERE ({', '.join(f'`{name}`' for name in table.key)}) IN "
+        f"FROM `{table.name}` WHERE "
     )
-    one = f"({', '.join(['%s'] * len(table.key))})"
     arrow = pa.schema([*((name, pa.string()) for name in text), (at, pa.int64()), ("gone", pa.bool_())])
 
     def fetch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -104,8 +103,7 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
                     some = wanted[start : start + _KEYS_PER_QUERY]
                     connection = connection or source.connect()
                     with source.readable_errors(), connection.cursor() as cursor:
-                        given = [value for key in some for value in key]
-                        cursor.execute(f"{select} ({', '.join([one] * len(some))})", given)
+                        cursor.execute(select + _is_one_of(table, len(some)), [value for key in some for value in key])
                         found += [(*row, False) for row in cursor.fetchall()]
                 made = [dict(zip(arrow.names, row, strict=True)) for row in found]
                 made += [{**_key_text(table, event), "gone": True} for event in events if event["gone"]]
@@ -117,6 +115,14 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
     ddl = ", ".join(f"`{name}` STRING" for name in text)
     raw = changes.select(*table.key, "gone").mapInArrow(fetch, f"{ddl}, `{at}` BIGINT, gone BOOLEAN")
     return _typed(raw, table, tuple(table.columns), "gone")
+
+
+def _is_one_of(table: Table, keys: int) -> str:
+    if len(table.key) == 1:
+        return f"`{table.key[0]}` IN ({', '.join(['%s'] * keys)})"
+    # Not (a, b) IN ((…), …): MariaDB 11.4 finds no text there that is not ASCII and not stored as UTF-8.
+    one = " AND ".join(f"`{name}` = %s" for name in table.key)
+    return " OR ".join([f"({one})"] * keys)
 
 
 def _key_text(table: Table, event: dict) -> dict[str, str]:

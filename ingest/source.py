@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import mysql.connector
 from mysql.connector import OperationalError, errorcode
@@ -113,30 +113,29 @@ class Source:
             ssl_ca=ssl_ca,
         )
 
-    @property
-    def jdbc_url(self) -> str:
-        # With `jdbc:mariadb:` Spark has no dialect and returns the column's name as every value.
-        return f"jdbc:mysql://{self.host}:{self.port}/{self.database}"
-
     def jdbc_options(self) -> dict[str, str]:
         """Options of Spark's JDBC source and sink, with the URL; timestamps are read and written as UTC."""
-        options = {
-            "url": self.jdbc_url,
-            "driver": "com.mysql.cj.jdbc.Driver",
-            "user": self.user,
-            "password": self.password,
+        settings = {
             "sslMode": self.ssl_mode,
             "connectionTimeZone": "UTC",
             "sessionVariables": "time_zone='+00:00'",
             "connectTimeout": "10000",
             "rewriteBatchedStatements": "true",
-            "fetchsize": str(STREAM_ROWS),
         }
         if self.ssl_ca:
-            options["trustCertificateKeyStoreUrl"] = trust_store(Path(self.ssl_ca)).as_uri()
-            options["trustCertificateKeyStoreType"] = "PKCS12"
-            options["trustCertificateKeyStorePassword"] = _TRUST_STORE_PASSWORD
-        return options
+            settings["trustCertificateKeyStoreUrl"] = trust_store(Path(self.ssl_ca)).as_uri()
+            settings["trustCertificateKeyStoreType"] = "PKCS12"
+            settings["trustCertificateKeyStorePassword"] = _TRUST_STORE_PASSWORD
+        return {
+            # In the URL and not as properties: `spark.read.jdbc` writes those in small letters, and Connector/J then
+            # passes over them without a word, sslMode as well. With `jdbc:mariadb:` Spark has no dialect and returns
+            # the column's name as every value.
+            "url": f"jdbc:mysql://{self.host}:{self.port}/{quote(self.database)}?{urlencode(settings, quote_via=quote)}",
+            "driver": "com.mysql.cj.jdbc.Driver",
+            "user": self.user,
+            "password": self.password,
+            "fetchsize": str(STREAM_ROWS),
+        }
 
     def connect(self, attempts: int = 4) -> MySQLConnectionAbstract:
         """An open connection in UTC, without autocommit; the caller closes it.

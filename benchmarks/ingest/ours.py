@@ -5,7 +5,6 @@ python -m benchmarks.ingest.ours ingest|incremental|spark_defaults|load FOLDER [
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from datetime import date
@@ -21,7 +20,6 @@ from lakeflow_local.platform import servers, session
 
 def main(what: str, folder: str, rows: int = 0) -> None:
     home = homes.find(ROOT)
-    url = os.environ["LAKEHOUSE_MYSQL_URL"]
     spark = session.start(home, servers.up(home), app_name="benchmark", master="local[2]", long_running=True)
     if what == "load":
         started = time.monotonic()
@@ -29,8 +27,7 @@ def main(what: str, folder: str, rows: int = 0) -> None:
         print(f"{rows / (time.monotonic() - started):.0f} rows a second into MySQL", flush=True)
     elif what == "spark_defaults":
         # no partitions and no fetch size, as the plainest call has them
-        target = url.split("?")[0].split("@")[1]
-        options = Source.of().jdbc_options() | {"url": f"jdbc:mysql://{target}", "dbtable": "members"}
+        options = Source.of().jdbc_options() | {"dbtable": "members"}
         del options["fetchsize"]
         spark.read.format("jdbc").options(**options).load().write.option("compression", "zstd").parquet(folder)
     else:

@@ -157,7 +157,8 @@ def test_a_source_shows_no_password_and_decodes_it(tmp_path):
     assert (source.password, source.port, source.ssl_mode) == ("p@ss/word", 3306, "VERIFY_IDENTITY")
     assert "p@ss" not in f"{source!r} {source}"
     options = source.jdbc_options()
-    assert options["url"] == "jdbc:mysql://db.example.com:3306/lake" and options["sslMode"] == "VERIFY_IDENTITY"
+    assert options["url"].startswith("jdbc:mysql://db.example.com:3306/lake?sslMode=VERIFY_IDENTITY&")
+    assert "p%40ss" not in options["url"] and "p@ss" not in options["url"]
 
 
 def test_an_authority_file_that_is_none(tmp_path):
