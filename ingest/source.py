@@ -126,11 +126,12 @@ class Source:
             settings["trustCertificateKeyStoreUrl"] = trust_store(Path(self.ssl_ca)).as_uri()
             settings["trustCertificateKeyStoreType"] = "PKCS12"
             settings["trustCertificateKeyStorePassword"] = _TRUST_STORE_PASSWORD
+        query = urlencode(settings, quote_via=quote)
         return {
             # In the URL and not as properties: `spark.read.jdbc` writes those in small letters, and Connector/J then
             # passes over them without a word, sslMode as well. With `jdbc:mariadb:` Spark has no dialect and returns
             # the column's name as every value.
-            "url": f"jdbc:mysql://{self.host}:{self.port}/{quote(self.database)}?{urlencode(settings, quote_via=quote)}",
+            "url": f"jdbc:mysql://{self.host}:{self.port}/{quote(self.database)}?{query}",
             "driver": "com.mysql.cj.jdbc.Driver",
             "user": self.user,
             "password": self.password,

@@ -158,6 +158,8 @@ def test_a_source_shows_no_password_and_decodes_it(tmp_path):
     assert "p@ss" not in f"{source!r} {source}"
     options = source.jdbc_options()
     assert options["url"].startswith("jdbc:mysql://db.example.com:3306/lake?sslMode=VERIFY_IDENTITY&")
+    # anything else would reach Connector/J in small letters, and be ignored
+    assert options.keys() == {"url", "driver", "user", "password", "fetchsize"}
     assert "p%40ss" not in options["url"] and "p@ss" not in options["url"]
 
 
