@@ -146,6 +146,41 @@ def test_rules_from_elsewhere_and_from_columns(tmp_path):
     ]
 
 
+def test_sessions_and_options_from_elsewhere(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from typing import Callable
+            from pyspark.sql import Column, DataFrame, functions as F
+            from common import get_spark_session, options_of
+            from common.session import spark as shared
+
+            def key(value: Callable[[], DataFrame] | str) -> Column:
+                return value if isinstance(value, Column) else F.col(value)
+
+            @dlt.table(**options_of("t"), refresh_policy="auto")
+            def t():
+                spark = get_spark_session()
+                return spark.read.table("a").join(shared.readStream.table("b"), key("id")).join(spark.sql("TABLE c"))
+
+            from conf import cfg
+
+            dlt.create_streaming_table("u", partition_cols=cfg.partitions, schema=cfg.schema, expect_all=cfg.rules)
+            dlt.apply_changes(
+                target="u", source="t", keys=cfg.keys, sequence_by=cfg.sequence, stored_as_scd_type=cfg.scd,
+                column_list=cfg.columns, except_column_list=cfg.others, name=cfg.flow,
+            )
+        """,
+    )
+    assert kinds(found) == {"t": "streaming_table", "u": "streaming_table"}
+    assert inputs(found) == {"t": ("a", "b", "c"), "u": ("t",)}
+    assert (
+        found.notes[0] == "a.py:11: depends on the options in common.options_of('t'), "
+        "which only a running pipeline knows"
+    )
+
+
 def test_datasets_by_any_spelling_of_python(tmp_path):
     found = graph_of(
         tmp_path,
@@ -445,7 +480,7 @@ def test_parameters_and_templates_in_sql(tmp_path):
          "the name of a dataset comes from dbutils.fs.ls('/x')[…].name, which only a running pipeline knows"),
         ("from conf import NAMES\n@dlt.table(name=NAMES['a'])\ndef t(): pass\n", 3,
          "the name of a dataset comes from conf.NAMES['a'], which only a running pipeline knows"),
-        ("import conf\n@dlt.table(**conf.OPTIONS)\ndef t(): pass\n", 3, "does not support the argument conf.OPTIONS"),
+        ("import conf\ndlt.create_streaming_table(**conf.OPTIONS)\n", 3, "missing 1 required positional argument"),
         ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
         ("print 'hello'\n", 2, "syntax error"),
         ("x = " + "(" * 300 + ")" * 300, 2, "too many nested parentheses"),

@@ -117,6 +117,8 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
         private: bool | None = None,
         temporary: bool | None = None,
         format: str | None = None,
+        # How a materialized view is brought up to date is the engine's choice here.
+        refresh_policy: str | None = None,
         **unknown: Any,
     ) -> Callable:
         place = declared.caller()
@@ -378,7 +380,9 @@ def create_auto_cdc_flow(
         ignore_null_columns=_selection(ignore_null_updates_column_list),
         ignore_null_except=_names(ignore_null_updates_except_column_list),
     )
-    declared.active().add_flow(Flow(name=name or flow_name or target, target=target, place=place, cdc=cdc, once=once))
+    declared.active().add_flow(
+        Flow(name=str(name or flow_name or target), target=target, place=place, cdc=cdc, once=bool(once))
+    )
 
 
 apply_changes = create_auto_cdc_flow
@@ -419,7 +423,7 @@ def create_auto_cdc_from_snapshot_flow(
         track_history=_selection(track_history_column_list),
         track_history_except=_names(track_history_except_column_list),
     )
-    declared.active().add_flow(Flow(name=name or target, target=target, place=place, snapshot=snapshot))
+    declared.active().add_flow(Flow(name=str(name or target), target=target, place=place, snapshot=snapshot))
 
 
 apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
@@ -428,7 +432,7 @@ apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
 def create_sink(name: str, format: str, options: Mapping[str, Any] | None = None) -> None:
     """Declares a sink that append flows write: the format and the options of Spark's stream writer."""
     sink = Sink(format=format, options=_properties(options))
-    declared.active().add(Dataset(name=name, kind=Kind.SINK, place=declared.caller(), sink=sink))
+    declared.active().add(Dataset(name=str(name), kind=Kind.SINK, place=declared.caller(), sink=sink))
 
 
 def foreach_batch_sink(query_function: Callable | None = None, *, name: str | None = None) -> Callable:
@@ -438,7 +442,7 @@ def foreach_batch_sink(query_function: Callable | None = None, *, name: str | No
     def declare(function: Callable) -> Callable:
         where = declared.place_of(_unwrapped(function), place)
         sink = Sink(function=function)
-        declared.active().add(Dataset(name=name or function.__name__, kind=Kind.SINK, place=where, sink=sink))
+        declared.active().add(Dataset(name=str(name or function.__name__), kind=Kind.SINK, place=where, sink=sink))
         return function
 
     return declare if query_function is None else declare(query_function)

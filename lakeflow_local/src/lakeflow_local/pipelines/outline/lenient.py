@@ -10,12 +10,13 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import Base, Symbol, doubt, is_unknown, placeholder, shown, symbols_in
 from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
@@ -26,6 +27,8 @@ _MEANT = (LakeflowError, NotebookExit, StopIteration)
 _DEEPEST = 6000
 # These look at the frame that calls them.
 _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
+_CHECKED = frozenset({"stored_as_scd_type", "column_list", "except_column_list"})
+_DATASETS = (api.table, api.materialized_view, api.temporary_view, api.view)
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
 
@@ -110,12 +113,16 @@ def _prepared_for_no_file() -> Iterator[None]:
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if getattr(function, "__name__", "") == "join" and len(args) == 1 and hasattr(args[0], "__next__"):
         args = (list(args[0]),)
+    declares = getattr(function, "__module__", None) == api.__name__
+    if declares:
+        kwargs = dict(_told(function, kwargs))
     try:
         result = function(*args, **kwargs)
     except Exception as error:
         owner = getattr(function, "__self__", None)
         given = (args, kwargs, owner if isinstance(owner, str) else None)
-        if isinstance(error, _MEANT) or _is_of_a_source(function):
+        # A declaration that is lost would be missing from the graph.
+        if declares or isinstance(error, _MEANT) or _is_of_a_source(function):
             raise
         if isinstance(error, OSError) and error.filename is not None and not is_unknown(given):
             doubt(f"{error.filename}, which is not here")
@@ -128,6 +135,19 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if result is None and getattr(function, "__name__", "") == "get" and len(args) == 1 and is_unknown(args[0]):
         return Symbol(f"get({shown(args[0])})")
     return result
+
+
+def _told(function: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The options of a declaration without those that are checked, are not known, and that the graph does not tell.
+
+    What `**value` gives to a dataset is among them, where nothing of it is known.
+    """
+    dataset = any(function is each for each in _DATASETS)
+    for name, value in options.items():
+        if dataset and isinstance(value, Symbol) and name == placeholder(repr(value)):
+            doubt(f"the options in {shown(value)}, which only a running pipeline knows")
+        elif not (name in _CHECKED or (dataset and name == "format")) or not is_unknown(value):
+            yield name, value
 
 
 def _with_texts(function: Any, args: tuple, kwargs: dict) -> Any:

@@ -435,7 +435,8 @@ def _flow_kind(flow: Flow, dataset: Dataset) -> str:
         return "auto_cdc"
     if flow.snapshot is not None:
         return "auto_cdc_from_snapshot"
-    return "append" if dataset.kind in (Kind.STREAMING_TABLE, Kind.SINK) else "query"
+    declares = flow.name == dataset.name and dataset.kind not in (Kind.STREAMING_TABLE, Kind.SINK)
+    return "query" if declares else "append"
 
 
 def _by_text(function: Callable) -> _Read:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dis
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,14 +105,22 @@ def one_way(answer: bool = True) -> Iterator[_Path]:
 
 def doubt(text: str) -> FrameType:
     """Notes that the source depends on what `text` says, and gives the place at which it does."""
-    frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
+    frame = _asking()
     _path.doubts.setdefault((frame.f_code.co_filename, frame.f_lineno), text)
     return frame
 
 
+def _asking() -> FrameType:
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
 def _decided(text: str) -> bool:
+    # A type hint is compared with the special forms, and is none of them.
+    if _asking().f_code.co_filename == typing.__file__:
+        return False
     frame = doubt(f"{text}, which {_UNKNOWN}")
     key = (frame.f_code, frame.f_lasti)
     _path.rounds[key] = _path.rounds.get(key, 0) + 1

@@ -45,7 +45,8 @@ _FUNCTIONS = "pyspark.sql.functions."
 # Their first text is none.
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
-_GET_SESSION = ("getOrCreate", "getActiveSession", "active")
+# What gives the session: in Spark, and by habit in the helpers of a project.
+_GET_SESSION = re.compile(r"getOrCreate|getActiveSession|active|\w*spark(?:_?session)?", re.IGNORECASE)
 _STREAMS = re.compile(
     r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
     re.IGNORECASE,
@@ -168,6 +169,8 @@ class _Module(Symbol):
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
             return self._world.exported(self._text)
+        if name == "spark":
+            return self._world.spark
         full = f"{self._text}.{name}"
         if full in self._world.known or full in _REAL_OF_SPARK or full in _PIPELINES:
             return self._world.module(full)
@@ -189,7 +192,7 @@ class _Part(_Module):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name = self._text.rpartition(".")[2]
-        if name in _GET_SESSION:
+        if _GET_SESSION.fullmatch(name):
             return self._world.spark
         if self._text.startswith(_FUNCTIONS) and args and not kwargs:
             if name == "lit" and not isinstance(args[0], Symbol):
