@@ -155,6 +155,7 @@ def test_sessions_and_options_from_elsewhere(tmp_path):
             from pyspark.sql import Column, DataFrame, functions as F
             from common import get_spark_session, options_of
             from common.session import spark as shared
+            from . import beside
 
             def key(value: Callable[[], DataFrame] | str) -> Column:
                 return value if isinstance(value, Column) else F.col(value)
@@ -166,6 +167,7 @@ def test_sessions_and_options_from_elsewhere(tmp_path):
 
             from conf import cfg
 
+            beside.prepare()
             dlt.create_streaming_table("u", partition_cols=cfg.partitions, schema=cfg.schema, expect_all=cfg.rules)
             dlt.apply_changes(
                 target="u", source="t", keys=cfg.keys, sequence_by=cfg.sequence, stored_as_scd_type=cfg.scd,
@@ -176,7 +178,7 @@ def test_sessions_and_options_from_elsewhere(tmp_path):
     assert kinds(found) == {"t": "streaming_table", "u": "streaming_table"}
     assert inputs(found) == {"t": ("a", "b", "c"), "u": ("t",)}
     assert (
-        found.notes[0] == "a.py:11: depends on the options in common.options_of('t'), "
+        found.notes[0] == "a.py:12: depends on the options in common.options_of('t'), "
         "which only a running pipeline knows"
     )
 

@@ -130,7 +130,7 @@ class _Loader(Loader):
         return lenient.code_of(tree, file)
 
     def missing(self, message: str, path: Path, line: int, module: dict[str, Any]) -> None:
-        self._world.absent.add(message.split(":")[0])
+        self._world.absent.setdefault(message.split(":")[0])
         self._world.open_names = True
 
 
@@ -173,7 +173,8 @@ def outline(
     only_flows = not whole and any(registry.flows for registry in registries)
     if not (found.datasets or found.errors or only_flows):
         absent = named(f"; it may be in {', '.join(sorted(world.absent))}, which is not here") if world.absent else ""
-        found.errors.append(Fault(str(sources[0]), None, f"defines no dataset{absent}"))
+        file, line = next(filter(None, world.absent.values()), (str(sources[0]), 1))
+        found.errors.append(Fault(file, line, f"defines no dataset{absent}"))
     return found
 
 

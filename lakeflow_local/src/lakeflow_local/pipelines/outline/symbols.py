@@ -105,12 +105,13 @@ def one_way(answer: bool = True) -> Iterator[_Path]:
 
 def doubt(text: str) -> FrameType:
     """Notes that the source depends on what `text` says, and gives the place at which it does."""
-    frame = _asking()
+    frame = asking()
     _path.doubts.setdefault((frame.f_code.co_filename, frame.f_lineno), text)
     return frame
 
 
-def _asking() -> FrameType:
+def asking() -> FrameType:
+    """Where the followed source is."""
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -119,7 +120,7 @@ def _asking() -> FrameType:
 
 def _decided(text: str) -> bool:
     # A type hint is compared with the special forms, and is none of them.
-    if _asking().f_code.co_filename == typing.__file__:
+    if asking().f_code.co_filename == typing.__file__:
         return False
     frame = doubt(f"{text}, which {_UNKNOWN}")
     key = (frame.f_code, frame.f_lasti)

@@ -22,6 +22,7 @@ from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
     Setting,
     Symbol,
+    asking,
     doubt,
     is_unknown,
     known_parts,
@@ -231,12 +232,12 @@ class World:
         configuration: what `spark.conf.get` gives; a key that it has not gives a `Setting`.
 
     Attributes:
-        absent: the modules and notebooks that sources refer to and that are not here.
+        absent: the modules and notebooks that sources refer to and that are not here, and the first place that does.
         open_names: names may come from one of those.
     """
 
     def __init__(self, folders: list[Path], configuration: Mapping[str, str]):
-        self.absent: set[str] = set()
+        self.absent: dict[str, tuple[str, int] | None] = {}
         self.open_names = False
         self.conf = _Conf("spark.conf", configuration)
         self.spark = _Session(self)
@@ -299,7 +300,7 @@ class World:
             return self._relative(name, importer, level, fromlist)
         module = self._find(name, importer, fromlist)
         if module is None:
-            self.absent.add(name)
+            self._lacks(name)
             module = _Module(name, self)
         if fromlist:
             if "*" in fromlist and isinstance(module, _Module) and not self._installed(name):
@@ -312,6 +313,10 @@ class World:
             return _Module(top, self)
         found = self._find(top, importer, fromlist)
         return _Module(top, self) if found is None else found
+
+    def _lacks(self, name: str) -> None:
+        frame = asking()
+        self.absent.setdefault(name, (frame.f_code.co_filename, frame.f_lineno))
 
     def _imported(self, name: str, package: str | None = None) -> Any:
         """`importlib.import_module`."""
@@ -393,8 +398,12 @@ class World:
             module = self._loaded(folder / "__init__.py", folder.name)
         else:
             module = _Folder(folder, [folder.name], self)
+            for part in fromlist or ():
+                if part != "*" and self._in_folder(folder, [part]) is None:
+                    self._lacks("." * level + part)
+                    module.__dict__[part] = _Module(part, self)
         if module is None:
-            self.absent.add("." * level + name)
+            self._lacks("." * level + name)
             self.open_names = self.open_names or "*" in (fromlist or ())
             return _Module(name or folder.name, self)
         return module
