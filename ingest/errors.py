@@ -85,7 +85,7 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
     ),
     (
         r"CommunicationsException|Communications link failure|Lost connection to MySQL|CJCommunicationsException"
-        r"|Can not read response from server|java\.sql\.SQLException: Error retrieving record",
+        r"|FAILED_JDBC\.CONNECTION|Can not read response from server|java\.sql\.SQLException: Error retrieving record",
         TransientError,
         "the connection to {source} was cut; check that the server runs",
     ),

@@ -6,6 +6,7 @@ import uuid
 from contextlib import closing
 from dataclasses import replace
 
+import mysql.connector
 import pytest
 
 from ingest import errors, job, landing
@@ -13,7 +14,7 @@ from ingest.errors import TransientError
 from ingest.run_log import RunLog
 from ingest.source import Source
 from lakeflow_local.home import Home
-from lakeflow_local.platform import mariadb
+from lakeflow_local.platform import credentials, mariadb
 from tests.conftest import OF_SETUP
 from tests.ingest.conftest import REFERENCE
 from tests.ingest.faults import CuttingProxy, FaultyS3
@@ -112,6 +113,15 @@ def test_a_server_that_is_stopped_and_started_in_the_middle_of_the_read(
         url = mariadb.url(home, server.wait())
         monkeypatch.setenv(REFERENCE.removeprefix("env:"), url)
         own = replace(lake, source=Source.of(REFERENCE))
+        root = {"user": "root", "password": credentials.load(home).mysql_root_password, "ssl_ca": own.source.ssl_ca}
+        with (
+            closing(
+                mysql.connector.connect(host="127.0.0.1", port=own.source.port, collation="utf8mb4_bin", **root)
+            ) as admin,
+            admin.cursor() as cursor,
+        ):
+            # A client that forgets to name its own zone shifts every timestamp, and the checksums differ.
+            cursor.execute("SET GLOBAL time_zone = '+09:00'")
         own.load(2000)
         proxy = through_proxy(own.source, url)
         # A cut alone first: the run begins again by itself.
