@@ -107,8 +107,6 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
-        # The code of a query is kept for the next one like it; one update has more than Spark's default of 100.
-        "spark.sql.codegen.cache.maxEntries": "4000",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         **_catalog(endpoints),
