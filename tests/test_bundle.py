@@ -67,6 +67,7 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
     assert bundle.target == "local"
     assert {type: sorted(resources) for type, resources in bundle.resources.items()} == {
         "alerts": ["data_stale", "reconciliation_differs", "rules_failed"],
+        "dashboards": ["data_quality"],
         "jobs": ["invoices_refresh", "members_ingest", "members_reconcile", "members_refresh"],
         "pipelines": ["invoices", "members"],
         "schemas": ["bronze", "gold", "ops", "silver"],

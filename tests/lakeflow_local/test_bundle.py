@@ -243,33 +243,21 @@ def test_quartz_expressions(expression: str, fault: str | None) -> None:
     assert cron.check(expression) == fault
 
 
-DASHBOARD = {
-    "datasets": [
-        {"name": "sales", "queryLines": ["SELECT day, sum(n) AS n FROM orders ", "WHERE day >= :since GROUP BY day"]}
-    ],
-    "pages": [
-        {
-            "name": "p",
-            "layout": [{"widget": {"name": "bar", "queries": [{"name": "q", "query": {"datasetName": "sales"}}]}}],
-        }
-    ],
-}
+DASHBOARD = {"datasets": [{"name": "sales", "queryLines": ["SELECT day FROM orders"]}], "pages": []}
 BROKEN = {
     "": ("", "", []),
-    "dataset": ('"datasetName": "sales"', '"datasetName": "sale"', ["the widget bar reads the dataset sale, which is not there; did you mean sales?"]),
-    "query": ("GROUP BY day", "GROUP BY (day", ["the dataset sales: this is not SQL"]),
-    "json": ('"pages"', "pages", ["d.lvdash.json is no dashboard: JSONDecodeError"]),
-    "shape": ('"datasets"', '"dataset"', ["d.lvdash.json is no dashboard: KeyError: 'datasets'"]),
-}  # fmt: skip
+    "query": ("SELECT day", "SELECT (day", ["d.lvdash.json: dataset sales: this is not SQL"]),
+    "json": ('"pages"', "pages", ["d.lvdash.json: is no JSON"]),
+    "shape": ('"datasets"', '"dataset"', ["d.lvdash.json: is no dashboard: 'datasets' is missing"]),
+}
 
 
 @pytest.mark.parametrize(("old", "new", "messages"), BROKEN.values(), ids=BROKEN)
 def test_faults_of_dashboards(root: Path, old: str, new: str, messages: list[str]) -> None:
     board = {"display_name": "d", "warehouse_id": "w", "file_path": "d.lvdash.json"}
     (root / "resources/d.dashboard.yml").write_text(json.dumps({"resources": {"dashboards": {"d": board}}}))
-    (root / "resources/d.lvdash.json").write_text(
-        json.dumps(DASHBOARD).replace(old, new) if old else json.dumps(DASHBOARD)
-    )
+    text = json.dumps(DASHBOARD)
+    (root / "resources/d.lvdash.json").write_text(text.replace(old, new) if old else text)
     found = [str(fault) for fault in validate.check_resources(read(root))]
     assert len(found) == len(messages) and all(
         message in line for message, line in zip(messages, found, strict=True)

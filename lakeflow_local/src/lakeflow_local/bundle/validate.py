@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -245,36 +244,17 @@ def _alert(bundle: Bundle, alert: Resource) -> Iterator[LakeflowError]:
 
 
 def _dashboard(bundle: Bundle, dashboard: Resource) -> Iterator[LakeflowError]:
+    from lakeflow_local.dashboard import document, lint  # which read queries by this package
+
     path = dashboard.value.get("file_path")
     if path is None:
         return
-    file = path_of(path)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        datasets = {
-            dataset["name"]: dataset.get("query") or "".join(dataset["queryLines"]) for dataset in content["datasets"]
-        }
-        widgets = [item["widget"] for page in content["pages"] for item in page.get("layout", ())]
-        read = [
-            (widget["name"], query["query"]["datasetName"]) for widget in widgets for query in widget.get("queries", ())
-        ]
-    except OSError:
-        yield path.error(f"{dashboard.label}: there is no file {path.data}")
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        yield path.error(f"{dashboard.label}: {path.data} is no dashboard: {type(error).__name__}: {error}")
-        return
-    for widget, dataset in read:
-        if dataset not in datasets:
-            meant = suggest(dataset, datasets)
-            yield path.error(
-                f"{dashboard.label}: the widget {widget} reads the dataset {dataset}, which is not there{meant}"
-            )
-    for name, query in datasets.items():
-        try:
-            parsed(Source(query), dict.fromkeys(re.findall(r"(?<!:):(\w+)", query), "x"))
-        except LakeflowError as error:
-            yield path.error(f"{dashboard.label}: the dataset {name}: {error.message}")
+        faults = lint.lint(document.read(path_of(path)))
+    except LakeflowError as error:
+        faults = [error.message]
+    for fault in faults:
+        yield path.error(f"{dashboard.label}: {path.data}: {fault}")
 
 
 def _addresses(bundle: Bundle, resource: Resource) -> Iterator[LakeflowError]:

@@ -1,0 +1,1 @@
+"""Dashboards, and the step that puts their SQL into them."""

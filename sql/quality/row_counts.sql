@@ -1,0 +1,41 @@
+-- Rows of members on their way: what each stage holds, and what it lacks of the one before, which must be 0.
+WITH landed AS (
+  SELECT sum(rows_landed) AS rows
+  FROM IDENTIFIER(:catalog || '.' || :ops_schema || '.ingest_runs')
+  WHERE status = 'succeeded' AND source_table LIKE '%members'
+),
+
+bronze AS (
+  SELECT count(*) AS rows FROM IDENTIFIER(:catalog || '.' || :bronze_schema || '.members')
+),
+
+accepted AS (
+  SELECT count(*) AS rows FROM IDENTIFIER(:catalog || '.' || :silver_schema || '.members_changes')
+),
+
+quarantined AS (
+  SELECT count(*) AS rows FROM IDENTIFIER(:catalog || '.' || :silver_schema || '.members_quarantine')
+),
+
+current AS (
+  SELECT count(*) AS rows FROM IDENTIFIER(:catalog || '.' || :silver_schema || '.members')
+),
+
+-- What a whole comparison counted in MySQL; incremental runs count their window alone.
+mysql AS (
+  SELECT max_by(rows_source, ended_at) AS rows
+  FROM IDENTIFIER(:catalog || '.' || :ops_schema || '.ingest_runs')
+  WHERE status = 'succeeded' AND mode IN ('snapshot', 'reconcile') AND source_table LIKE '%members'
+)
+
+SELECT 1 AS position, 'MySQL, when last compared' AS stage, mysql.rows, CAST(NULL AS BIGINT) AS missing FROM mysql
+UNION ALL
+SELECT 2, 'changes landed', landed.rows, CAST(NULL AS BIGINT) FROM landed
+UNION ALL
+SELECT 3, 'changes in bronze', bronze.rows, landed.rows - bronze.rows FROM landed CROSS JOIN bronze
+UNION ALL
+SELECT 4, 'changes accepted or quarantined', accepted.rows + quarantined.rows, bronze.rows - accepted.rows - quarantined.rows
+FROM bronze CROSS JOIN accepted CROSS JOIN quarantined
+UNION ALL
+SELECT 5, 'members in silver now', current.rows, CAST(NULL AS BIGINT) FROM current
+ORDER BY position

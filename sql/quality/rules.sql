@@ -1,0 +1,17 @@
+-- What each rule passed and refused in each update.
+WITH checks AS (
+  --include checks
+)
+
+SELECT
+  CAST(checked_at AS DATE) AS date,
+  pipeline,
+  `table`,
+  rule,
+  severity,
+  dimension,
+  passed,
+  failed,
+  passed / evaluated AS pass_rate
+FROM checks
+ORDER BY date, `table`, rule
