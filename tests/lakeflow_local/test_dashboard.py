@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import vl_convert
 
-from lakeflow_local.dashboard import document
+from lakeflow_local.dashboard import charts, document, preview
 from lakeflow_local.dashboard.lint import lint
+from lakeflow_local.dashboard.rows import Rows
 from lakeflow_local.errors import LakeflowError
 
 SOUND = {
@@ -250,3 +254,58 @@ def test_what_is_no_dashboard_is_told_in_one_line(tmp_path: Path, text: str, tol
     file.write_text(text, encoding="utf-8")
     with pytest.raises(LakeflowError, match=told):
         document.read(file)
+
+
+ROWS = Rows(
+    ("day", "shop", "amount"),
+    (
+        {"day": "2026-01-01", "shop": "north", "amount": 10},
+        {"day": "2026-01-02", "shop": "north", "amount": 20},
+        {"day": "2026-01-03", "shop": "<south>", "amount": 7},
+    ),
+)
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> document.Dashboard:
+    file = tmp_path / "a.lvdash.json"
+    file.write_text(json.dumps(SOUND), encoding="utf-8")
+    return document.read(file)
+
+
+@pytest.mark.parametrize(
+    ("days", "total"),
+    [(None, 37), (["2026-01-02", ""], 27), (["", "2026-01-02"], 30), (["2026-01-02", "2026-01-02"], 20)],
+)
+def test_a_filter_is_applied_before_the_aggregate(sound: document.Dashboard, days: list | None, total: int) -> None:
+    counter = next(widget for widget in sound.widgets if widget.name == "total")
+    spec = charts.spec(counter, charts.filters(sound))
+    (column,) = charts.columns(counter)
+    spec["data"] = {"values": list(ROWS.rows)}
+    spec["params"][0]["value"] = days
+    spec["encoding"] = {"text": {"field": column["field"], "type": "quantitative"}}
+    assert f">{total}<" in vl_convert.vegalite_to_svg(spec)
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(sound: document.Dashboard) -> None:
+    html = preview.page(sound, {"sales": ROWS}, title="Sales & more")
+    head, _, scripts = html.partition('<script type="application/json"')
+    assert "<h1>Sales &amp; more</h1>" in head and "<h3>Total</h3>" in head and 'data-signal="filter_0"' in head
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html) and "default-src 'none'" in head
+    content = json.loads(re.search(r'id="dashboard">(.*?)</script>', html, re.DOTALL)[1])
+    assert content["datasets"]["sales"][2]["shop"] == "<south>" and "<south>" not in scripts.partition("</script>")[0]
+    assert [tile["type"] for tile in content["tiles"]] == ["counter", "bar"]
+
+
+def test_a_dataset_that_failed_is_told_in_its_tiles(sound: document.Dashboard) -> None:
+    html = preview.page(sound, {"sales": Rows(error="there is no table <b>")}, title="t")
+    assert html.count("Not shown: there is no table &lt;b&gt;") == 2
+
+
+def test_what_only_a_workspace_draws_is_told_in_its_tile(sound: document.Dashboard) -> None:
+    counter = next(widget for widget in sound.widgets if widget.name == "total")
+    with pytest.raises(LakeflowError, match="a pivot is not drawn here"):
+        charts.spec(replace(counter, spec={"widgetType": "pivot"}), [])
+    measure = replace(counter.queries[0], fields={"sum(amount)": "MEASURE(`amount`)"})
+    with pytest.raises(LakeflowError, match="which only a workspace can compute"):
+        charts.spec(replace(counter, queries=(measure,)), [])

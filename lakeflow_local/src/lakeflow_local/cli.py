@@ -18,6 +18,7 @@ COMMANDS = (
     "lakeflow_local.platform.commands",
     "lakeflow_local.bundle.commands",
     "lakeflow_local.pipelines.commands",
+    "lakeflow_local.dashboard.commands",
 )
 
 

@@ -68,14 +68,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     sql.set_defaults(run=_sql)
 
 
-def _pairs(option: str, assignments: Sequence[str]) -> dict[str, str]:
-    pairs = {}
+def pairs(option: str, assignments: Sequence[str]) -> dict[str, str]:
+    found = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
             raise LakeflowError(f"{option} {assignment}: write {option} NAME=VALUE")
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
 def _load(args: argparse.Namespace) -> tuple[Home, Bundle]:
@@ -94,7 +94,7 @@ def _faults(args: argparse.Namespace) -> tuple[Bundle | None, list[LakeflowError
 
 
 @contextmanager
-def _session(
+def session_of(
     home: Home, bundle: Bundle | None, name: str, *, mysql: bool = True
 ) -> Iterator[tuple[SparkSession, dict[str, str]]]:
     """The servers and a session on them, and what tasks see of them in their environment."""
@@ -118,12 +118,12 @@ def _run(args: argparse.Namespace) -> int:
         return _report(faults)
     home = homes.find(bundle.root)
     resource = bundle.find(args.key, "jobs", "pipelines", "alerts")
-    parameters = _pairs("--params", args.params)
+    parameters = pairs("--params", args.params)
     if resource.type == "jobs":
         jobs.job_parameters(resource, parameters)
     elif parameters:
         raise resource.value.error(f"{resource.label} is no job; --params are for jobs")
-    with _session(home, bundle, args.key, mysql=resource.type == "jobs") as (spark, environment):
+    with session_of(home, bundle, args.key, mysql=resource.type == "jobs") as (spark, environment):
         if resource.type == "alerts":
             print(alerts.evaluate(spark, resource, home))
             return 0
@@ -153,7 +153,7 @@ def _watch(args: argparse.Namespace) -> int:
     if faults or bundle is None:
         return _report(faults)
     home = homes.find(bundle.root)
-    with _session(home, bundle, "watch") as (spark, environment):
+    with session_of(home, bundle, "watch") as (spark, environment):
         watch(spark, bundle, home, environment=environment, progress=_say_when)
     return 0
 
@@ -250,12 +250,12 @@ def _sql(args: argparse.Namespace) -> int:
     from lakeflow_local.bundle import sql_files
     from lakeflow_local.pipelines.sql.tokens import Source
 
-    parameters = _pairs("--param", args.param)
+    parameters = pairs("--param", args.param)
     if args.file is not None and not args.file.is_file():
         raise LakeflowError("there is no such file", file=args.file)
     home = homes.find()
     bundle = load.load(home.root, args.target, args.var) if (home.root / load.FILE).is_file() else None
-    with _session(home, bundle, "sql", mysql=False) as (spark, _):
+    with session_of(home, bundle, "sql", mysql=False) as (spark, _):
         if args.file is not None:
             results = sql_files.run(spark, args.file.resolve(), parameters)
         else:
