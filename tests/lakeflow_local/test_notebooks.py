@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pyspark.sql import functions as F
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import dbutils
@@ -87,6 +88,13 @@ def test_notebooks_of_both_kinds_and_plain_sql_make_one_graph(project: Project, 
     assert project.rows("counted") == [(1,)]
     assert project.rows("jupyter") == [(2,)]
     assert any("one.py" in said and "%sql cell that defines no dataset" in said for said in project.said)
+
+
+@pytest.mark.timeout(120)
+def test_a_python_function_over_a_table_ends(spark, tmp_path):
+    spark.range(5).write.format("delta").save(str(tmp_path / "t"))
+    table = spark.read.format("delta").load(str(tmp_path / "t"))
+    assert sorted(row[0] for row in table.select(F.udf(lambda n: n * 2, "long")("id")).collect()) == [0, 2, 4, 6, 8]
 
 
 def test_a_notebook_that_is_not_there_is_named(project: Project):

@@ -103,6 +103,8 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.sources.default": "delta",
         "spark.sql.legacy.createHiveTableByDefault": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # With it, a Python UDF over columns that were read from Parquet waits for its worker without end (Spark 4.2.0).
+        "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
         # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
