@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 
 from ingest import drift, extract, landing
 from ingest.errors import BusyError, IngestError, explained, retry
-from ingest.progress import progress
 from ingest.run_log import Run, RunLog, Success
 from ingest.source import Source
 from ingest.tables import HASH, Table, Totals, Window
@@ -313,8 +312,7 @@ class _Attempt:
                 self._partitions(expected.rows)
             )
         changed_at = F.coalesce(F.col(self.table.cursor), F.lit(self.now)) if self.table.cursor else F.lit(self.now)
-        with progress(self.spark, expected.rows):
-            frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at)
+        frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at)
         try:
             self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, window))
         except IngestError:
@@ -407,6 +405,7 @@ class _Attempt:
         self.run.checksum_landed = written.get["checksum"]
         stands = landing.written(self.spark, self.path)
         self.run.files, self.run.bytes = stands.files, stands.bytes
+        log.info("%d rows landed in %d files, %d bytes", self.run.rows_landed, stands.files, stands.bytes)
         return frame
 
     def _verify(self, expected: Totals, seen: dict, again: Callable[[], Totals]) -> None:

@@ -9,7 +9,6 @@ import pytest
 from ingest import declarations, drift, extract
 from ingest.errors import IngestError
 from ingest.members.table import MEMBERS
-from ingest.progress import line
 from ingest.table_job import _parse, moment
 from ingest.tables import Drift, Table, Totals
 
@@ -185,8 +184,3 @@ def test_wrong_options_stop_before_anything_starts(options, capsys):
 def test_moments_are_utc():
     assert moment("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
     assert moment("2026-01-31T02:00:00+02:00") == datetime(2026, 1, 31, tzinfo=UTC)
-
-
-def test_progress_tells_rows_bytes_and_an_estimate():
-    assert line(1000, 250, 4096, 10.0) == "250 of 1000 rows read (25%), 4096 bytes written, about 30 s left"
-    assert line(1000, 0, 0, 10.0).endswith("no estimate yet")
