@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint golden bundle-validate down clean requirements
+.PHONY: help setup demo test lint pictures golden bundle-validate down clean requirements
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ test: setup ## run every test
 lint: setup ## check the style of the Python code
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+
+pictures: setup ## draw pipelines and jobs anew from their sources, and put the SQL of sql/ into the dashboards
+	@.venv/bin/python -m tools.pictures
+	@.venv/bin/python -m dashboards.build
 
 golden: setup ## write the resolved configuration of each target to tests/golden, to be read as a diff
 	@mkdir -p tests/golden

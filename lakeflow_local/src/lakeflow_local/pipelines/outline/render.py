@@ -45,13 +45,17 @@ def as_json(outline: Outline) -> str:
 def as_mermaid(outline: Outline) -> str:
     """A flowchart: tables of other places, datasets by kind, and what reads what."""
     own = {dataset.name for dataset in outline.datasets}
-    ids = {name: f"n{index}" for index, name in enumerate(dict.fromkeys([*own, *_outside(outline, own)]))}
+    ids = {
+        name: f"n{index}"
+        for index, name in enumerate(dict.fromkeys([*(d.name for d in outline.datasets), *_outside(outline, own)]))
+    }
     lines = ["flowchart LR"]
     for name in _outside(outline, own):
         lines.append(f"  {ids[name]}[({_label(name)})]:::outside")
     for dataset in outline.datasets:
         opening, closing = _SHAPES[dataset.kind]
-        rules = f"<br/>{len(dataset.expectations)} expectations" if dataset.expectations else ""
+        count = len(dataset.expectations)
+        rules = f"<br/>{count} expectation{'s' if count > 1 else ''}" if count else ""
         lines.append(f'  {ids[dataset.name]}{opening}"{_label(dataset.name)}{rules}"{closing}:::{dataset.kind}')
     lines += [f"  {ids[name]} --> {ids[d.name]}" for d in outline.datasets for name in d.inputs]
     lines += [

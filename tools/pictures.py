@@ -1,0 +1,41 @@
+"""`make pictures`: draws the data flow of each pipeline and the tasks of each job, as the sources tell them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lakeflow_local.bundle import graph, load, queries
+from lakeflow_local.pipelines.outline import render
+
+ROOT = Path(__file__).resolve().parents[1]
+_HEAD = """# Data flow
+
+Drawn from the sources by `make pictures`; a test holds it current. Single frames are streaming tables, double ones
+materialized views, dashed ones views. The same is drawn for any pipeline by
+`lakeflow-local pipelines graph KEY --mermaid`, and for any job by `lakeflow-local bundle graph KEY --svg`.
+"""
+
+
+def drawn() -> dict[Path, str]:
+    """File → text of every picture."""
+    bundle = load.load(ROOT, "local", [], environment={})
+    parts, files = [_HEAD], {}
+    for key, pipeline in sorted(bundle.of_type("pipelines").items()):
+        outline = queries.outlined(bundle, pipeline)
+        assert outline is not None and not outline.errors, f"the pipeline {key} has faults; run bundle validate"
+        parts.append(f"## Pipeline `{key}`\n\n```mermaid\n{render.as_mermaid(outline).strip()}\n```\n")
+    parts.append("## Jobs\n")
+    for key, job in sorted(bundle.of_type("jobs").items()):
+        files[ROOT / "docs" / "pictures" / f"{key}.job.svg"] = graph.svg(graph.graph(bundle, job)).strip() + "\n"
+        parts.append(f"[`{key}`](../resources/{key}.job.yml)\n\n![tasks of {key}](pictures/{key}.job.svg)\n")
+    return {ROOT / "docs" / "data-flow.md": "\n".join(parts), **files}
+
+
+def main() -> None:
+    for file, text in drawn().items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
