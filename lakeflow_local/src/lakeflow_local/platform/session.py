@@ -109,6 +109,8 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+        # Spark derives what holds of each column from each other one, which takes minutes for a wide table's MERGE.
+        "spark.sql.constraintPropagation.enabled": "false",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         **_catalog(endpoints),
