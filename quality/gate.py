@@ -1,0 +1,261 @@
+"""`quality-gate`: judges the tables of members after an update, keeps what was found, and fails if it is critical.
+
+It gathers what differs from the contracts, the expectations of the last update, the checks across rows and the suites
+of Great Expectations into `ops.dq_results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+import traceback
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from quality import contract, results
+from quality.results import CRITICAL, INFO, SEVERITY, WARNING, Result
+
+
+class GateError(Exception):
+    """A fault told in one line; holds no row of data."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many checks were made and failed; `critical` names those that fail the gate."""
+
+    checks: int
+    failed: int
+    critical: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.checks} checks, {self.failed} failed, {len(self.critical)} of them critical"
+
+
+_EXPECTATIONS = """
+    array<struct<name: string, dataset: string, passed_records: bigint, failed_records: bigint>>
+"""
+
+
+class Gate:
+    """One run of the gate on the tables of some schemas.
+
+    Args:
+        schemas: full name of the schema of each layer, `bronze`, `silver`, `gold` and `ops`.
+        layers: whose tables are judged.
+        rules: `rules.py` of the pipeline, for what its event log does not say of a rule.
+        event_log: full name of the pipeline's event log; None leaves its expectations out.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        schemas: dict[str, str],
+        *,
+        layers: Sequence[str],
+        rules: Path,
+        event_log: str | None,
+    ):
+        self._spark, self._schemas, self._event_log = spark, schemas, event_log
+        self._tables = [table for table in contract.tables("members") if table.layer in layers]
+        self._rules = rules
+
+    def run(self, run_id: str, *, suites: bool = True, docs: Path | None = None) -> Verdict:
+        """Checks everything and writes `ops.dq_results`.
+
+        Args:
+            suites: also run those of Great Expectations, which takes ten seconds to start.
+            docs: folder for its Data Docs.
+        """
+        at = datetime.now(UTC)
+        found = [*self._contracts(), *self._expectations(), *self._cross_row_checks()]
+        broken = {result.table_name for result in found if result.rule == "as_agreed" and not result.passed}
+        if suites:
+            from quality.suites import checks, run
+
+            sound = [t for t in self._tables if checks(t) and t.name not in broken]
+            found += run({table: self._spark.table(self._name(table)) for table in sound}, docs)
+        results.append(self._spark, f"{self._schemas['ops']}.dq_results", run_id, at, found)
+        failed = [result for result in found if not result.passed]
+        critical = tuple(f"{r.layer}.{r.table_name}: {r.message or r.rule}" for r in failed if r.severity == CRITICAL)
+        return Verdict(len(found), len(failed), critical)
+
+    def _name(self, table: contract.Table) -> str:
+        return f"{self._schemas[table.layer]}.{table.name}"
+
+    def _contracts(self) -> Iterator[Result]:
+        for table in self._tables:
+            try:
+                fields = self._spark.table(self._name(table)).schema.fields
+            except AnalysisException as error:
+                if error.getCondition() not in ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND"):
+                    raise
+                yield _of(table, None, "as_agreed", CRITICAL, False, "the table is missing; run the pipeline members")
+                continue
+            differs = contract.differences(table, {f.name: f.dataType.simpleString() for f in fields})
+            breaking = [d for d in differs if d.breaks]
+            yield _of(table, None, "as_agreed", CRITICAL, not breaking, "; ".join(d.message for d in breaking) or None)
+            for difference in differs:
+                severity = CRITICAL if difference.breaks else INFO if table.open else WARNING
+                rule = f"column_{difference.problem}"
+                yield _of(table, difference.column, rule, severity, False, difference.message)
+
+    def _expectations(self) -> Iterator[Result]:
+        """Those of the last update that ended; what it read no row for is not there, and counts for nothing."""
+        if self._event_log is None:
+            return
+        log = self._spark.table(self._event_log)
+        last = log.where("event_type = 'update_progress'").agg(F.max_by("origin.update_id", "timestamp").alias("id"))
+        path = "$.flow_progress.data_quality.expectations"
+        rows = (
+            log.where("event_type = 'flow_progress'")
+            .join(last, F.col("origin.update_id") == F.col("id"))
+            .select(F.explode(F.from_json(F.get_json_object("details", path), _EXPECTATIONS)).alias("e"))
+            .groupBy("e.dataset", "e.name")
+            .agg(F.sum("e.passed_records").alias("passed"), F.sum("e.failed_records").alias("failed"))
+            .collect()
+        )
+        known = self._described()
+        layers = {(t.layer, t.name): t for t in self._tables}
+        for row in rows:
+            schema, _, name = row.dataset.replace("`", "").rpartition(".")
+            layer = next(
+                (key for key, full in self._schemas.items() if full.split(".")[-1] == schema.split(".")[-1]), ""
+            )
+            rule = known.get(row["name"])
+            if (layer, name) not in layers or name == "members_checks":
+                continue
+            yield Result(
+                "expectation",
+                layer,
+                name,
+                rule.columns[0] if rule and getattr(rule, "columns", ()) else None,
+                row["name"],
+                rule.dimension if rule else "validity",
+                SEVERITY[rule.action] if rule else CRITICAL,
+                rule.owner if rule else "data platform",
+                row.failed == 0,
+                row.failed,
+                row.passed + row.failed,
+                None if row.failed == 0 else f"{row.failed} rows: {rule.reason if rule else row['name']}",
+            )
+
+    def _cross_row_checks(self) -> Iterator[Result]:
+        table = next((t for t in self._tables if t.name == "members_checks"), None)
+        if table is None or not self._spark.catalog.tableExists(self._name(table)):
+            return
+        known = self._described()
+        for row in self._spark.table(self._name(table)).collect():
+            check = known.get(row["name"])
+            yield Result(
+                "cross-row check",
+                "silver",
+                "members",
+                None,
+                row["name"],
+                check.dimension if check else "consistency",
+                SEVERITY[check.action] if check else CRITICAL,
+                check.owner if check else "data platform",
+                row.failed == 0,
+                row.failed,
+                row.evaluated,
+                None if row.failed == 0 else f"{row.failed} at fault: {check.reason if check else row['name']}",
+            )
+
+    def _described(self) -> dict[str, Any]:
+        try:
+            module = runpy.run_path(str(self._rules))
+        except OSError:
+            raise GateError(f"{self._rules} cannot be read; give the rules.py of the pipeline with --rules") from None
+        return {rule.name: rule for rule in (*module["RULES"], *module["CHECKS"])}
+
+
+def _of(
+    table: contract.Table, column: str | None, rule: str, severity: str, passed: bool, message: str | None
+) -> Result:
+    return Result(
+        "contract",
+        table.layer,
+        table.name,
+        column,
+        rule,
+        "consistency",
+        severity,
+        "data platform",
+        passed,
+        message=message,
+    )
+
+
+def run(argv: Sequence[str], spark: SparkSession | None = None) -> Verdict:
+    """Runs the gate as the options say.
+
+    Args:
+        argv: the options of `quality-gate`.
+        spark: None is the active session, or the one that the environment gives.
+
+    Raises:
+        GateError: a critical check failed, or the gate could not run; in one line.
+        SystemExit: code 2 after a wrong option.
+    """
+    return _run(_parse(argv), spark)
+
+
+def main() -> None:
+    """The entry point; exit code 0, or 1 with one line on stderr, or 2 after a wrong option."""
+    options = _parse(sys.argv[1:])
+    try:
+        print(_run(options))
+    except Exception as error:
+        if options.traceback:
+            traceback.print_exc()
+        # Of Spark's errors the class alone, since a message may quote a value.
+        told = error.getCondition() if isinstance(error, PySparkException) else str(error)
+        if not isinstance(error, GateError):
+            told = f"the gate could not run: {type(error).__name__} {told}; run again with --traceback to see where"
+        print(f"error: {told}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Verdict:
+    layers = ("bronze", "silver", "gold", "ops")
+    schemas = {layer: f"{options.catalog}.{getattr(options, f'{layer}_schema')}" for layer in layers}
+    gate = Gate(
+        spark or SparkSession.builder.getOrCreate(),
+        schemas,
+        layers=options.layers.split(","),
+        rules=options.rules,
+        event_log=options.event_log or None,
+    )
+    verdict = gate.run(options.run_id, suites=not options.no_suites, docs=options.docs)
+    if verdict.critical:
+        raise GateError(f"{verdict}; {'; '.join(verdict.critical)}")
+    return verdict
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="quality-gate", description="Judges the tables of members after an update.")
+    parser.add_argument("--catalog", required=True)
+    for layer in ("bronze", "silver", "gold", "ops"):
+        parser.add_argument(f"--{layer}-schema", default=layer, help="(%(default)s)")
+    parser.add_argument("--layers", default="bronze,silver,gold", help="whose tables are judged (%(default)s)")
+    parser.add_argument("--rules", type=Path, required=True, help="rules.py of the pipeline")
+    parser.add_argument("--event-log", default="", help="full name of the pipeline's event log")
+    parser.add_argument("--docs", type=Path, default=None, help="folder for Data Docs, pages about the suites")
+    parser.add_argument("--no-suites", action="store_true", help="without Great Expectations, which is slow to start")
+    parser.add_argument("--run-id", default=None, help="a name for the results; a random one by default")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    options = parser.parse_args(argv)
+    options.run_id = options.run_id or uuid.uuid4().hex
+    if unknown := set(options.layers.split(",")) - {"bronze", "silver", "gold"}:
+        parser.error(f"argument --layers: {sorted(unknown)[0]!r} is not bronze, silver or gold")
+    return options
