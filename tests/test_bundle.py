@@ -69,7 +69,7 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
         "alerts": ["data_stale", "reconciliation_differs", "rules_failed"],
         "dashboards": ["data_quality"],
         "jobs": ["invoices_refresh", "members_ingest", "members_reconcile", "members_refresh"],
-        "pipelines": ["invoices", "members"],
+        "pipelines": ["invoices", "members", "members_gold"],
         "schemas": ["bronze", "gold", "ops", "silver"],
         "secret_scopes": ["member_lakehouse"],
         "sql_warehouses": ["operations"],
@@ -81,6 +81,7 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
         "ops_schema": "ops", "landing_url": "s3://landing", "source": "env:LAKEHOUSE_MYSQL_URL",
         "secret_scope": "member_lakehouse_local", "service_principal": "", "on_call": "nobody@localhost",
         "operators": "member-lakehouse-operators", "budget_policy_id": "",
+        "pseudonym_key": "env:LAKEHOUSE_SECRET_KEY", "quality_gate": "false",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Members as they arrived: a streaming table, so that each landed file is read once and kept for ever."""
 
+from columns import NO_PERSONAL_STATISTICS
 from pyspark import pipelines as dp
 from pyspark.sql import functions as F
 
@@ -10,7 +11,7 @@ LANDING = spark.conf.get("landing_url")
 @dp.table(
     name=f"{BRONZE}.members",
     comment="Rows of the MySQL table members as the ingest landed them, one for each change seen; personal data",
-    table_properties={"quality": "bronze"},
+    table_properties={"quality": "bronze", **NO_PERSONAL_STATISTICS},
 )
 def bronze_members():
     return (

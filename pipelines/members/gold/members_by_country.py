@@ -14,12 +14,9 @@ GOLD = spark.conf.get("gold_schema")
 )
 @dp.expect_or_fail("members_positive", "members > 0")
 def members_by_country():
-    return (
-        spark.read.table(f"{SILVER}.members")
-        .groupBy("country")
-        .agg(
-            F.count(F.lit(1)).alias("members"),
-            F.min("registration_date").alias("first_registration_date"),
-            F.max("registration_date").alias("last_registration_date"),
-        )
+    members = spark.read.table(f"{SILVER}.members")
+    return members.groupBy("country_code", F.col("country_name").alias("country")).agg(
+        F.count(F.lit(1)).alias("members"),
+        F.min("registration_date").alias("first_registration_date"),
+        F.max("registration_date").alias("last_registration_date"),
     )
