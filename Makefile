@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint pictures golden bundle-validate down clean requirements
+.PHONY: help setup demo test lint pictures docs golden bundle-validate down clean requirements
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ lint: setup ## check the style of the Python code
 pictures: setup ## draw pipelines and jobs anew from their sources, and put the SQL of sql/ into the dashboards
 	@.venv/bin/python -m tools.pictures
 	@.venv/bin/python -m dashboards.build
+
+docs: setup ## write docs/datasets and the tags of columns from the sources
+	@.venv/bin/python -m tools.dataset_docs
 
 golden: setup ## write the resolved configuration of each target to tests/golden, to be read as a diff
 	@mkdir -p tests/golden

@@ -1,0 +1,52 @@
+"""What is generated is current, every column is classified, and drift is told by the column's name."""
+
+from __future__ import annotations
+
+import pytest
+
+from quality import contract
+from quality.suites import offline
+from tools import dataset_docs
+
+TABLES = contract.tables("members")
+
+
+def test_generated_files_are_current(capsys):
+    assert dataset_docs.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_every_table_of_the_pipelines_has_a_contract():
+    graph = dataset_docs._graph()
+    made = {name for name, dataset in graph.items() if dataset.kind != "temporary_view"}
+    assert {table.full for table in TABLES} == made
+
+
+def test_gold_has_nobody_who_could_be_named():
+    for table in TABLES:
+        classes = {column.privacy for column in table.columns}
+        assert classes <= set(contract.CLASSES)
+        if table.layer == "gold":
+            assert not classes & {"identifier", "contact"}
+
+
+def test_drift_is_told_by_its_column():
+    table = next(t for t in TABLES if t.full == "silver.members")
+    found = {column.name: column.type for column in table.columns}
+    assert contract.differences(table, found) == []
+    drifted = {**found, "registration_date": "string", "loyalty": "string"}
+    del drifted["city"]
+    told = [(d.column, d.problem, d.breaks) for d in contract.differences(table, drifted)]
+    assert told == [("city", "missing", True), ("registration_date", "retyped", True), ("loyalty", "unexpected", False)]
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        '<link rel="stylesheet" href="https://example.com/a.css">',
+        '<script src="https://example.com/a.js" integrity="x"></script>',
+        "<img src='//example.com/logo.png'/>",
+    ],
+)
+def test_pages_load_nothing_from_elsewhere(remote: str):
+    page = offline(f"<html><head>{remote}</head><body>{remote}<b>1</b></body></html>")
+    assert "example.com" not in page and "<b>1</b>" in page and page.count("<style>") == 1
