@@ -114,11 +114,11 @@ class Gate:
         if self._event_log is None:
             return
         log = self._spark.table(self._event_log)
-        last = log.where("event_type = 'update_progress'").agg(F.max_by("origin.update_id", "timestamp").alias("id"))
+        last = log.where("event_type = 'update_progress'").agg(F.max_by("origin.update_id", "timestamp").alias("_last"))
         path = "$.flow_progress.data_quality.expectations"
         rows = (
             log.where("event_type = 'flow_progress'")
-            .join(last, F.col("origin.update_id") == F.col("id"))
+            .join(last, F.col("origin.update_id") == F.col("_last"))
             .select(F.explode(F.from_json(F.get_json_object("details", path), _EXPECTATIONS)).alias("e"))
             .groupBy("e.dataset", "e.name")
             .agg(F.sum("e.passed_records").alias("passed"), F.sum("e.failed_records").alias("failed"))
