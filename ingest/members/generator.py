@@ -198,8 +198,10 @@ def street(fake: Faker) -> str:
 
 
 def _email(fake: Faker, row: Row, suffix: str) -> str:
-    name = unicodedata.normalize("NFKD", f"{row['first_name']}.{row['last_name']}").lower()
-    return f"{re.sub(r'[^a-z.]', '', name)}.{suffix}@{fake.safe_domain_name()}"
+    names = (unicodedata.normalize("NFKD", str(row[part])).lower() for part in ("first_name", "last_name"))
+    # Without the dots of names: an address has no two of them in a row.
+    letters = filter(None, (re.sub("[^a-z]", "", name) for name in names))
+    return f"{'.'.join([*letters, suffix])}@{fake.safe_domain_name()}"
 
 
 @cache
