@@ -133,7 +133,8 @@ class _Erasure:
         found = []
         for layer in layers:
             schema = f"{self.options.catalog}.{getattr(self.options, f'{layer}_schema')}"
-            names = sorted(row.tableName for row in self.spark.sql(f"SHOW TABLES IN {schema}").collect())
+            listed = self.spark.sql(f"SHOW TABLES IN {schema}").where("NOT isTemporary").collect()
+            names = sorted(row.tableName for row in listed)
             tables = [f"{schema}.{name}" for name in names if name.startswith("members")]
             personal = [name for name in tables if layer == "gold" or "member_id" in self.spark.table(name).columns]
             # What feeds the others first: a stream that starts meanwhile finds nothing to bring back.

@@ -95,7 +95,8 @@ def phone(text: str | None, region: str | None) -> tuple[str | None, bool]:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None, False
-    if not phonenumbers.is_possible_number(number):
+    # What is possible only within an area is dialled from nowhere else.
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None, False
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return written, phonenumbers.is_valid_number(number)
