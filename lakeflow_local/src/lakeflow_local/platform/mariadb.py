@@ -72,6 +72,7 @@ def server(home: Home) -> Daemon:
             f"--datadir={home.mysql}",
             f"--lc-messages-dir={base / 'share'}",
             f"--init-file={_accounts(home)}",
+            f"--tmpdir={_scratch(home)}",
             *_as_current_user(),
             "--bind-address=127.0.0.1",
             f"--port={port}",
@@ -97,6 +98,13 @@ def server(home: Home) -> Daemon:
     return Daemon("mysql", home, "LAKEHOUSE_MYSQL_PORT", command, speaks_first)
 
 
+def _scratch(home: Home) -> Path:
+    """A folder for temporary tables. A server that starts empties it of what looks like another server's leavings."""
+    folder = home.run / "mysql-tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _make_data(home: Home, base: Path) -> None:
     if home.mysql.is_dir():
         return
@@ -108,6 +116,7 @@ def _make_data(home: Home, base: Path) -> None:
             "--no-defaults",
             f"--basedir={base}",
             f"--datadir={data}",
+            f"--tmpdir={temporary}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
