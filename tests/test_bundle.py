@@ -46,7 +46,7 @@ def golden(target: str) -> str:
         for resource in resources.values():
             if resource.type != "schemas":
                 text = text.replace(f" {resource.id}\n", f" ${{{resource.label}.id}}\n")
-    return text
+    return text.replace(str(ROOT), "${workspace.file_path}")
 
 
 def faults(root: Path, target: str | None = None) -> list[str]:
@@ -213,7 +213,7 @@ SEEDED = {
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("databricks.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    for name in ("resources", "pipelines"):
+    for name in ("resources", "pipelines", "dashboards"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql/broken.sql").write_text("SELECT 1;\nSELECT FROM WHERE")
