@@ -19,6 +19,7 @@ COMMANDS = (
     "lakeflow_local.bundle.commands",
     "lakeflow_local.pipelines.commands",
     "lakeflow_local.dashboard.commands",
+    "lakeflow_local.notebook.commands",
 )
 
 

@@ -1,0 +1,1 @@
+"""Databricks and Jupyter notebooks, run cell by cell on local tables."""
