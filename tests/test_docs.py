@@ -58,7 +58,7 @@ def test_the_tutorial_holds_together(tmp_path: Path) -> None:
 
     edit("pipelines/members/rules.py", '    _present("city", "deliveries go there"),\n', rule)
     edit("sql/quality/shared/catalogue.sql", "FROM VALUES\n", severity)
-    (tmp_path / "pipelines/members/transformations/gold_members_by_city.py").write_text(dataset, encoding="utf-8")
+    (tmp_path / "pipelines/members/gold/members_by_city.py").write_text(dataset, encoding="utf-8")
     (tmp_path / "sql/quality/cities.sql").write_text(query, encoding="utf-8")
     file = tmp_path / "dashboards/data_quality.lvdash.json"
     content = json.loads(file.read_text(encoding="utf-8"))
@@ -79,6 +79,6 @@ def test_the_tutorial_holds_together(tmp_path: Path) -> None:
         for command in (line.replace("lakeflow-local", "lakeflow_local.cli") for line in commands)
         if any(words in command for words in offline)
     ]
-    assert len(done) == 5 and "gold.members_by_city" in done[1]
+    assert len(done) == 6 and "gold.members_by_city" in done[3]
     built = json.loads(file.read_text(encoding="utf-8"))
     assert "FROM IDENTIFIER(:gold_schema || '.members_by_city')\n" in built["datasets"][-1]["queryLines"]

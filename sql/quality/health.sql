@@ -1,11 +1,11 @@
 -- The state of now in one row. A failure is open if the last update that checked its rule refused a row. The score is
--- the share of checks that passed in those updates, weighted 9 for critical rules, 3 for errors, 1 for the others.
+-- the share of checks that passed in those updates, a critical one weighted as nine others.
 WITH checks AS (
   --include checks
 ),
 
 last_checks AS (
-  SELECT *, CASE severity WHEN 'critical' THEN 9 WHEN 'error' THEN 3 ELSE 1 END AS weight
+  SELECT *, CASE severity WHEN 'critical' THEN 9 ELSE 1 END AS weight
   FROM checks
   QUALIFY row_number() OVER (PARTITION BY `table`, rule ORDER BY checked_at DESC) = 1
 ),

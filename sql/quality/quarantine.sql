@@ -19,7 +19,7 @@ SELECT
   reasons.date,
   reasons.`table`,
   reasons.reason,
-  coalesce(catalogue.severity, 'error') AS severity,
+  coalesce(catalogue.severity, 'warning') AS severity,
   count(*) AS quarantined
 FROM reasons
 LEFT JOIN catalogue ON catalogue.rule = reasons.reason

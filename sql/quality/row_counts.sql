@@ -1,4 +1,5 @@
--- Rows of members on their way: what each stage holds, and what it lacks of the one before, which must be 0.
+-- Rows of members on their way: what each stage holds, and what it lacks of the one before, which is
+-- 0 once an update has read what landed.
 WITH landed AS (
   SELECT sum(rows_landed) AS rows
   FROM IDENTIFIER(:catalog || '.' || :ops_schema || '.ingest_runs')

@@ -14,4 +14,4 @@ SELECT
   failed,
   passed / evaluated AS pass_rate
 FROM checks
-ORDER BY date, `table`, rule
+ORDER BY checked_at, `table`, rule

@@ -1,4 +1,4 @@
--- Updates of both pipelines: one row for each, the newest first.
+-- Updates of all pipelines: one row for each, the newest first.
 WITH events AS (
   --include events
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
@@ -16,10 +18,11 @@ from lakeflow_local.bundle import load, queries
 from lakeflow_local.dashboard import document, rows
 from lakeflow_local.dashboard.lint import lint
 from lakeflow_local.pipelines.event_log import SCHEMA as EVENTS
+from quality.results import SCHEMA as CHECKED
+from quality.results import SEVERITY
 
 FILE = build.FILES[0]
 SCHEMAS = {f"{layer}_schema": f"{layer}_of_test_dashboard" for layer in ("bronze", "silver", "gold", "ops")}
-ACTIONS = {"fail": "critical", "drop": "error", "warn": "warning", "allow": "warning"}
 
 
 def test_the_file_is_built_and_has_no_fault() -> None:
@@ -27,7 +30,7 @@ def test_the_file_is_built_and_has_no_fault() -> None:
     assert lint(document.read(FILE)) == []
 
 
-def test_the_catalogue_has_every_rule_of_the_sources() -> None:
+def test_the_catalogue_has_every_rule_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (build.ROOT / "sql" / "quality" / "shared" / "catalogue.sql").read_text(encoding="utf-8")
     (statement,) = queries.parsed(queries.Source(text), {})
     (values,) = statement.find_all(queries.exp.Values)
@@ -36,12 +39,17 @@ def test_the_catalogue_has_every_rule_of_the_sources() -> None:
     bundle = load.load(homes.find(build.ROOT).root, "local", [], environment={})
     outlined = [queries.outlined(bundle, pipeline) for pipeline in bundle.of_type("pipelines").values()]
     rules = {
-        rule.name: ACTIONS[rule.action.lower()]
+        rule.name: SEVERITY[rule.action.lower()]
         for found in outlined
         for dataset in found.datasets
         for rule in dataset.expectations
     }
     assert catalogue == rules
+    told = {row.expressions[0].name: tuple(cell.name for cell in row.expressions[2:]) for row in values.expressions}
+    monkeypatch.syspath_prepend(build.ROOT / "pipelines" / "members")
+    members = importlib.import_module("rules")
+    assert {r.name: (r.dimension, r.owner) for r in (*members.RULES, *members.CHECKS)}.items() <= told.items()
+    monkeypatch.delitem(sys.modules, "rules")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,11 @@ def tables(spark: SparkSession) -> Iterator[None]:
         EVENTS,
     )
     put("ops", "invoices_event_log", [], EVENTS)
+    put("ops", "members_gold_event_log", [], EVENTS)
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    gate = ("contract", "silver", "members", None, "email", "validity", "critical", "CRM")
+    checks = [("r1", at, *gate, False, 1, 2, None), ("r2", at.replace(hour=2), *gate, True, 0, 2, None)]
+    put("ops", "dq_results", checks, CHECKED)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     run = {"source_table": "shop.members", "status": "succeeded", "mode": "incremental", "ended_at": now}
     put("ops", "ingest_runs", [{**run, "rows_landed": 15}, {**run, "mode": "reconcile", "rows_source": 13}], RUNS)
@@ -139,15 +152,16 @@ def test_every_query_runs_and_returns_what_tiles_ask_for(spark: SparkSession, ta
     assert health["score"] == pytest.approx(9 / 10)
     assert health["last_state"] == "FAILED"
     assert [(r["rule"], r["severity"], r["passed"], r["failed"]) for r in found["rules"].rows] == [
-        ("city_present", "error", 10, 0),
-        ("city_present", "error", 5, 0),
-        ("email_valid", "error", 8, 2),
-        ("email_valid", "error", 4, 1),
+        ("city_present", "warning", 10, 0),
+        ("email_valid", "warning", 8, 2),
+        ("city_present", "warning", 5, 0),
+        ("email_valid", "warning", 4, 1),
     ]
+    assert [(r["table"], r["rule"], r["result"]) for r in found["gate"].rows] == [("silver.members", "email", "passed")]
     (failing,) = found["failing"].rows
     assert (failing["rule"], failing["owner"], failing["failed"], failing["failed_share"]) == (
         "email_valid",
-        "member system",
+        "member service",
         1,
         0.2,
     )
