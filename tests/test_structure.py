@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GENERIC = ROOT / "lakeflow_local"
-PRODUCT = ("ingest", "ops", "pipelines", "sql", "quality", "resources")
+PRODUCT = ("ingest", "ops", "pipelines", "sql", "quality", "resources", "dashboards")
 
 
 def tracked(*folders: str) -> list[Path]:
