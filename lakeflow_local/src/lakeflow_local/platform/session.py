@@ -20,6 +20,7 @@ from py4j.java_gateway import JavaGateway
 from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
@@ -67,7 +68,14 @@ def start(
             active.stop()
     session = SparkSession.builder.master(master).appName(app_name).config(map=settings).getOrCreate()
     _interrupts_as_usual()
+    _errors_told_once()
     return session
+
+
+def _errors_told_once() -> None:
+    """Keeps PySpark from logging each exception of a query as JSON with its stack trace, besides raising it."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True
 
 
 def _interrupts_as_usual() -> None:
