@@ -47,7 +47,7 @@ def test_the_tutorial_holds_together(tmp_path: Path) -> None:
         copy(ROOT / name, tmp_path / name)
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
-    rule, dataset = (block for kind, block in blocks if kind == "python")
+    rule, dataset = (block for kind, block in blocks if kind in ("text", "python"))
     severity, query = (block for kind, block in blocks if kind == "sql")
     source, tile = (json.loads(block) for kind, block in blocks if kind == "json")
 
