@@ -34,9 +34,17 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+# The longest files, so that none of them begins last and ends alone.
+LONGEST = (
+    "test_demo.py", "test_members_update.py", "test_invoices.py", "test_update.py", "test_auto_cdc.py",
+    "test_auto_loader.py", "test_auto_cdc_snapshots.py", "test_job.py", "test_jobs.py", "test_faults.py", "test_stranger.py",
+    "test_oracle.py", "test_update_options.py", "test_update_views.py", "test_data_quality.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that it does not end alone."""
-    items.sort(key=lambda item: item.path.name != "test_demo.py")
+    order = {name: position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
