@@ -37,8 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # The longest files, so that none of them begins last and ends alone.
 LONGEST = (
     "test_demo.py", "test_members_update.py", "test_invoices.py", "test_update.py", "test_auto_cdc.py",
-    "test_auto_loader.py", "test_auto_cdc_snapshots.py", "test_job.py", "test_jobs.py", "test_faults.py", "test_stranger.py",
-    "test_oracle.py", "test_update_options.py", "test_update_views.py", "test_data_quality.py",
+    "test_auto_loader.py", "test_auto_cdc_snapshots.py", "test_job.py", "test_jobs.py", "test_faults.py",
+    "test_stranger.py", "test_oracle.py", "test_update_options.py", "test_update_views.py", "test_data_quality.py",
 )  # fmt: skip
 
 
