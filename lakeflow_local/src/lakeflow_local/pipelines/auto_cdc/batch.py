@@ -185,7 +185,11 @@ class _Batch:
 
     def _inspect(self, last: DataFrame) -> tuple[int, int]:
         """The number of events and of deletes among them; refuses NULL keys and sequences, learns the keys' range."""
-        ranged = [field.name for field in self.key_fields if isinstance(field.dataType, _PRUNED_BY)]
+        ranged = [
+            field.name
+            for field in self.key_fields
+            if isinstance(field.dataType, _PRUNED_BY) and self.target.skips_files_by(field.name)
+        ]
         found = last.agg(
             F.count("*").alias("events"),
             F.count_if("__cdc_event." + DELETED).alias("deletes"),

@@ -15,6 +15,8 @@ from lakeflow_local.pipelines.auto_cdc.columns import END, START, assign, column
 # With deletion vectors a MERGE into a large table writes the rows that change and not the files that they are in.
 TARGET_PROPERTIES = {"delta.enableDeletionVectors": "true"}
 
+_STATISTICS = "delta.dataSkippingStatsColumns"
+
 DELETED, AT = "__cdc_deleted", "__cdc_at"
 
 # Below these, Spark's jobs cost more than the rows in them.
@@ -58,11 +60,21 @@ class Target:
         snapshot = self._table._jdt.deltaLog().update(False, none(), none())
         self.empty = snapshot.numOfFiles() == 0
         self.small = snapshot.sizeInBytes() <= _SMALL_TABLE_BYTES
+        stated = snapshot.metadata().configuration().get(_STATISTICS)
+        self._with_statistics = {name.strip(" `") for name in stated.get().split(",")} if stated.isDefined() else None
         # Each deletion vector costs several jobs; a small file is written again in one.
         spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not self.small).lower())
 
     def rows(self) -> DataFrame:
         return self._table.toDF()
+
+    def skips_files_by(self, name: str) -> bool:
+        """Whether a range of this column's values lets Delta skip files.
+
+        The commit keeps the range as text, so it is not written where it serves nothing: a table whose keys are
+        personal has no statistics of them for the same reason.
+        """
+        return not self.small and (self._with_statistics is None or name in self._with_statistics)
 
     def delete(self, condition: Column) -> int:
         """Deletes rows; how many."""
