@@ -50,7 +50,7 @@ def run(folder: Path, *command: str | Path) -> str:
 
 
 @pytest.fixture
-def installed(folder: Path) -> Path:
+def installed(folder: Path) -> Iterator[Path]:
     """The folder of the commands of a Python environment in which only `pip install ./lakeflow_local` was run."""
     venv.create(folder / "venv", with_pip=True)
     here = Path(sysconfig.get_paths(vars={"base": str(folder / "venv")})["purelib"])
@@ -58,7 +58,8 @@ def installed(folder: Path) -> Path:
     (here / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     commands = folder / "venv" / "bin"
     run(folder, commands / "python", "-m", "pip", "install", "-q", "--no-build-isolation", ROOT / "lakeflow_local")
-    return commands
+    yield commands
+    run(folder, commands / "lakeflow-local", "down")
 
 
 @pytest.fixture
