@@ -92,6 +92,6 @@ def spark(worker_home: Home, endpoints) -> Iterator:
     """The session of this process. Tests leave its settings as they found them and use names of their own."""
     from lakeflow_local.platform import session
 
-    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]", long_running=True)
+    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]")
     yield spark
     spark.stop()
