@@ -7,8 +7,10 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from ingest.errors import explained
 
@@ -29,6 +31,18 @@ class _Json(logging.Formatter):
                 "message": record.getMessage(),
             }
         )
+
+
+def main(parse: Callable[[Sequence[str]], argparse.Namespace], act: Callable[[argparse.Namespace], object]) -> None:
+    """The entry point of a command: does what its options say and prints the result, as `command` does.
+
+    Args:
+        parse: makes the options of the arguments; `traceback` is one of them, `run_id` may be.
+        act: takes the options.
+    """
+    options: Any = parse(sys.argv[1:])
+    run_id = getattr(options, "run_id", None) or uuid.uuid4().hex
+    command(lambda: act(options), run_id=run_id, show_traceback=options.traceback)
 
 
 def command(action: Callable[[], object], *, run_id: str, show_traceback: bool = False) -> None:

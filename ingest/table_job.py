@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,8 +36,7 @@ def run(argv: Sequence[str], spark: SparkSession | None = None, *, table: str | 
 
 def main(table: str | None = None) -> None:
     """The entry point; its exit codes are those of `EXIT_CODES`."""
-    options = _parse(sys.argv[1:], table)
-    cli.command(lambda: _run(options), run_id=options.run_id, show_traceback=options.traceback)
+    cli.main(lambda argv: _parse(argv, table), _run)
 
 
 def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Run | Plan:

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -233,9 +232,8 @@ def run(argv: Sequence[str], spark: SparkSession | None = None) -> list[Landed |
 
 
 def main() -> None:
-    """The entry point; exit code 0, or 1 with one line on stderr, or 2 after a wrong option."""
-    options = _parse(sys.argv[1:])
-    cli.command(lambda: "\n".join(map(str, _run(options))), run_id=uuid.uuid4().hex, show_traceback=options.traceback)
+    """The entry point; exit code 0, 2 after a wrong option, else those of `cli.command`."""
+    cli.main(_parse, lambda options: "\n".join(map(str, _run(options))))
 
 
 def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> list[Landed | Summary]:

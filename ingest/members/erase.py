@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
-import uuid
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -63,9 +61,8 @@ def run(argv: Sequence[str], spark: SparkSession | None = None) -> Erased:
 
 
 def main() -> None:
-    """The entry point; exit code 0, or 1 with one line on stderr, or 2 after a wrong option."""
-    options = _parse(sys.argv[1:])
-    cli.command(lambda: _run(options), run_id=uuid.uuid4().hex, show_traceback=options.traceback)
+    """The entry point; exit code 0, 2 after a wrong option, else those of `cli.command`."""
+    cli.main(_parse, _run)
 
 
 def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Erased:
