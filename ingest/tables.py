@@ -125,6 +125,11 @@ class Table:
             raise ValueError(f"the cursor {self.cursor!r} is landed anyway; leave it out of the columns")
 
     @property
+    def spark_ddl(self) -> str:
+        """The declared columns as Spark takes a schema in text."""
+        return ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
+
+    @property
     def folder(self) -> str:
         """The table's folder in the landing zone."""
         return self.landing or self.name

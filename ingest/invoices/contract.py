@@ -17,7 +17,6 @@ from typing import Any
 Document = dict[str, Any]
 
 INVOICE = "380"
-CORRECTED_INVOICE = "384"
 CREDIT_NOTE = "381"
 CREDIT_TYPES = frozenset({"81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "502", "503", "532"})
 """UNTDID 1001 codes of the credit notes of EN 16931: their amounts reduce what was sold, though written positive."""

@@ -55,8 +55,7 @@ def members(
         for batch in batches:
             yield made(batch.column(0).to_numpy(), seed=seed, as_of=as_of, bad_emails=bad_emails, bad_phones=bad_phones)
 
-    ddl = ", ".join(f"{name} {kind}" for name, kind in MEMBERS.columns.items())
-    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, ddl)
+    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, MEMBERS.spark_ddl)
 
 
 def made(

@@ -79,7 +79,6 @@ def members(
         `member_id` (UUID as text), `first_name`, `last_name`, `email`, `phone_number`, `address`, `city`, `country`
         STRING and `registration_date` DATE; but for defects none of them is NULL.
     """
-    ddl = ", ".join(f"{name} {kind}" for name, kind in MEMBERS.columns.items())
     rates = {"email": bad_emails, "phone_number": bad_phones}
 
     def make(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -91,7 +90,7 @@ def members(
                 made = made.set_column(ARROW.get_field_index(column), ARROW.field(column), spoilt)
             yield made
 
-    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, ddl)
+    return spark.range(0, rows, numPartitions=partitions).mapInArrow(make, MEMBERS.spark_ddl)
 
 
 def changes(
@@ -125,7 +124,6 @@ def changes(
         *(("spoil", rows + added + n) for n in range(len(DEFECTS))),
         *(("delete", number) for number in picked[changed:]),
     ]
-    columns = ", ".join(f"{name} {kind}" for name, kind in MEMBERS.columns.items())
 
     def make(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -136,7 +134,7 @@ def changes(
             yield pa.RecordBatch.from_pylist(made, ARROW.append(pa.field(_OPERATION, pa.string())))
 
     planned = spark.createDataFrame(pa.table({"kind": [k for k, _ in plan], "number": [n for _, n in plan]}))
-    return planned.mapInArrow(make, f"{columns}, {_OPERATION} STRING NOT NULL")
+    return planned.mapInArrow(make, f"{MEMBERS.spark_ddl}, {_OPERATION} STRING NOT NULL")
 
 
 def member_id(seed: int, number: int) -> str:
