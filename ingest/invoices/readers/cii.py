@@ -7,6 +7,8 @@ from ingest.invoices.readers.errors import Refused
 from ingest.invoices.readers.xml import (
     Element,
     amount,
+    amount_in_tax_currency,
+    amount_of,
     attribute,
     charged,
     compact,
@@ -69,20 +71,14 @@ def read(root: Element) -> Document:
 
     def sum_of(name: str) -> str | None:
         found = [element for element in ([] if totals is None else totals.findall(name)) if text(element, ".")]
-        same = in_currency(found, currency)
-        if found and not same and name != "TaxTotalAmount":
-            raise Refused(f"{name} is in another currency than the document")
-        return amount(text(same[0], ".")) if same else None
+        # The tax is told in its own currency too.
+        return amount_of(name, in_currency(found, currency) if name == "TaxTotalAmount" else found, currency)
 
     allowance_charges = [] if settlement is None else _allowance_charges(settlement)
     taxes = [_tax(found) for found in ([] if settlement is None else settlement.findall("ApplicableTradeTax"))]
     taxes = [tax for tax in taxes if tax["tax_amount"] is not None]
     tax_currency = text(settlement, "TaxCurrencyCode")
-    other_taxes = [
-        found
-        for found in ([] if totals is None else totals.findall("TaxTotalAmount"))
-        if tax_currency and found.get("currencyID") == tax_currency != currency
-    ]
+    tax_totals = [] if totals is None else totals.findall("TaxTotalAmount")
     seller, buyer = (
         agreement.find(f"{role}TradeParty") if agreement is not None else None for role in ("Seller", "Buyer")
     )
@@ -149,7 +145,7 @@ def read(root: Element) -> Document:
             "total_ex_tax_amount": sum_of("TaxBasisTotalAmount"),
             "tax_rate": tax_rate(taxes),
             "tax_amount": sum_of("TaxTotalAmount") or total(tax["tax_amount"] for tax in taxes),
-            "tax_amount_in_tax_currency": amount(text(other_taxes[0], ".")) if other_taxes else None,
+            "tax_amount_in_tax_currency": amount_in_tax_currency(tax_totals, tax_currency, currency),
             "taxes": taxes,
             "total_amount": sum_of("GrandTotalAmount"),
             "amount_paid": sum_of("TotalPrepaidAmount"),

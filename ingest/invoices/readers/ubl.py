@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.invoices.contract import CREDIT_NOTE, CREDIT_TYPES, INVOICE, Document
-from ingest.invoices.readers.errors import Refused
 from ingest.invoices.readers.xml import (
     Element,
     amount,
+    amount_in_tax_currency,
+    amount_of,
     attribute,
     charged,
     compact,
@@ -69,11 +70,7 @@ def read(root: Element) -> Document:
     )
 
     def sum_of(name: str) -> str | None:
-        found = [] if totals is None else totals.findall(name)
-        same = in_currency(found, currency)
-        if found and not same:
-            raise Refused(f"{name} is in another currency than the document")
-        return amount(text(same[0], ".")) if same else None
+        return amount_of(name, [] if totals is None else totals.findall(name), currency)
 
     allowance_charges = [_allowance_charge(found) for found in root.findall("AllowanceCharge")]
     tax_totals = in_currency(root.findall("TaxTotal"), currency)
@@ -82,11 +79,6 @@ def read(root: Element) -> Document:
     tax_totals = [found for found in tax_totals if found.find("TaxSubtotal") is not None] or tax_totals[:1]
     taxes = [_tax(found) for tax_total in tax_totals for found in tax_total.findall("TaxSubtotal")]
     tax_currency = text(root, "TaxCurrencyCode")
-    other_taxes = [
-        found
-        for found in root.findall("TaxTotal/TaxAmount")
-        if tax_currency and found.get("currencyID") == tax_currency != currency
-    ]
     paid, rounding, balance = (sum_of(f"{name}Amount") for name in ("Prepaid", "PayableRounding", "Payable"))
     with_tax = sum_of("TaxInclusiveAmount")
     if with_tax is None and balance is not None:
@@ -154,7 +146,9 @@ def read(root: Element) -> Document:
                 for tax_total in tax_totals
                 for found in in_currency(tax_total.findall("TaxAmount"), currency)[:1]
             ),
-            "tax_amount_in_tax_currency": amount(text(other_taxes[0], ".")) if other_taxes else None,
+            "tax_amount_in_tax_currency": amount_in_tax_currency(
+                root.findall("TaxTotal/TaxAmount"), tax_currency, currency
+            ),
             "taxes": taxes,
             "total_amount": with_tax,
             "amount_paid": paid,

@@ -141,6 +141,26 @@ def in_currency(elements: Iterable[Element], currency: str | None) -> list[Eleme
     return [found for found in elements if (found.get("currencyID") or currency) == currency]
 
 
+def amount_of(name: str, elements: list[Element], currency: str | None) -> str | None:
+    """The amount of the first of these elements that is in the document's currency; None where there is no element.
+
+    Raises:
+        Refused: all are in another currency.
+    """
+    same = in_currency(elements, currency)
+    if elements and not same:
+        raise Refused(f"{name} is in another currency than the document")
+    return amount(text(same[0], ".")) if same else None
+
+
+def amount_in_tax_currency(elements: Iterable[Element], tax_currency: str | None, currency: str | None) -> str | None:
+    """The tax in the currency that it is paid in, where that is another than the document's."""
+    if not tax_currency or tax_currency == currency:
+        return None
+    found = [element for element in elements if element.get("currencyID") == tax_currency]
+    return amount(text(found[0], ".")) if found else None
+
+
 def day(written: str | None) -> str | None:
     """`YYYY-MM-DD` of an `xs:date`, `xs:dateTime` or a UN/CEFACT date (formats 102, 203, 204); else as written."""
     if written is None:
