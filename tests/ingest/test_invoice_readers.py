@@ -302,6 +302,23 @@ class TestLines:
         document["lines"][0]["line_kind"] = "group"
         assert [line.get("line_kind") for line in read_one(files.cii(document))["lines"]] == ["group", None, None]
 
+    def test_numbers_that_occur_again_below_other_lines(self):
+        lines = [
+            {"line_id": line, "item_name": "Thing", "line_net_amount": amount} | ({"parent_line_id": above} if above else {})
+            for line, above, amount in (
+                ("1", "", "10.00"), ("A1", "1", "4.00"), ("B1", "1", "6.00"), ("2", "", "5.00"), ("C1", "2", "5.00"),
+            )
+        ]  # fmt: skip
+        content = files.ubl(minimal(lines=lines, subtotal_amount="15.00", total_amount="15.00"))
+        for written, number in ((b">A1<", b">1<"), (b">B1<", b">2<"), (b">C1<", b">1<")):
+            content = content.replace(written, number)
+        assert [line.get("line_kind") for line in read_one(content)["lines"]] == ["group", None, None, "group", None]
+
+    def test_lines_below_a_missing_one_are_lines(self):
+        below = self.nested("10.00", "4.00", "6.00")
+        below["lines"][0]["parent_line_id"] = "0"
+        assert [line.get("line_kind") for line in read_one(files.cii(below))["lines"]] == ["group", None, None]
+
     def test_a_line_with_nothing_but_a_note_is_information(self):
         document = minimal(lines=[{"note": "Delivered before noon"}, *minimal()["lines"]])
         assert [line.get("line_kind") for line in read_one(files.cii(document))["lines"]] == ["information", None]
@@ -317,6 +334,16 @@ class TestLines:
 
 
 class TestTypes:
+    def test_debit_notes(self):
+        content = files.ubl(minimal())
+        for of_invoice, of_debit_note in (
+            (b"Invoice-2", b"DebitNote-2"), (b"<Invoice", b"<DebitNote"), (b"</Invoice", b"</DebitNote"),
+            (b":InvoiceLine", b":DebitNoteLine"), (b"InvoicedQ", b"DebitedQ"), (b":LegalM", b":RequestedM"),
+            (b"<cbc:InvoiceTypeCode>380</cbc:InvoiceTypeCode>", b""),
+        ):  # fmt: skip
+            content = content.replace(of_invoice, of_debit_note)
+        assert read_one(content) == minimal(document_type_code="383")
+
     @pytest.mark.parametrize("code", ["380", "384", "386", "389", "326", "751"])
     def test_codes_are_kept(self, code):
         assert read_one(files.ubl(minimal(document_type_code=code)))["document_type_code"] == code
@@ -336,6 +363,12 @@ class TestTypes:
 
 
 class TestTotals:
+    def test_allowances_and_taxes_without_an_amount_are_none(self):
+        empty = b"<cac:AllowanceCharge><cbc:ChargeIndicator>true</cbc:ChargeIndicator></cac:AllowanceCharge>"
+        empty += b"<cac:TaxTotal><cac:TaxSubtotal><cbc:Percent>5</cbc:Percent></cac:TaxSubtotal></cac:TaxTotal>"
+        content = files.ubl(minimal()).replace(b"<cac:LegalMonetaryTotal>", empty + b"<cac:LegalMonetaryTotal>")
+        assert read_one(content) == minimal()
+
     def test_older_ubl_has_no_total_with_tax(self):
         document = minimal(amount_paid="4.00", rounding_amount="0.30", balance_due_amount="6.30")
         content = files.ubl(document).replace(b"TaxInclusiveAmount", b"UnusedAmount")
@@ -393,17 +426,62 @@ class TestXml:
             lambda xml: xml.replace(b"UTF-8", b"UTF-16"),
             lambda xml: xml.decode("utf-8").encode("windows-1252"),
             lambda xml: xml.replace(b"encoding='UTF-8'", b""),
+            lambda xml: xml.replace(b"UTF-8", b""),
+            lambda xml: xml.replace(b"?>", b'?><?xml-stylesheet type="text/xsl" href="http://127.0.0.1:9/a.xsl"?>', 1),
         ],
-        ids=["mark", "space", "two marks", "garbage", "says UTF-16", "is Windows-1252", "says nothing"],
+        ids=[
+            "mark",
+            "space",
+            "two marks",
+            "garbage",
+            "says UTF-16",
+            "is Windows-1252",
+            "says nothing",
+            "says empty",
+            "style",
+        ],
     )
     def test_damage_that_leaves_the_document_readable(self, change):
         document = minimal(seller={"name": "Müller & Söhne"})
         assert read_one(change(files.ubl(document))) == document
 
-    def test_envelope(self):
+    @pytest.mark.parametrize("write", [files.ubl, files.cii])
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (
+                '<StandardBusinessDocument xmlns="http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader">'
+                "<StandardBusinessDocumentHeader/>",
+                "</StandardBusinessDocument>",
+            ),
+            (
+                '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><send>',
+                "</send></s:Body></s:Envelope>",
+            ),
+            (
+                f'<AttachedDocument xmlns="{files.UBL}AttachedDocument-2" xmlns:c="c"><c:Attachment><c:ExternalReference>'
+                "<c:Description>\n<![CDATA[<?xml version='1.0' encoding='ISO-8859-1'?>",
+                "]]></c:Description></c:ExternalReference></c:Attachment></AttachedDocument>",
+            ),
+        ],
+        ids=["SBDH", "SOAP", "AttachedDocument"],
+    )
+    def test_envelopes(self, write, before, after):
+        document = minimal(seller={"name": "Müller & Söhne"})
+        inner = write(document).split(b"?>", 1)[1]
+        assert read_one(before.encode() + inner + after.encode()) == document
+
+    def test_an_envelope_with_two_invoices_is_refused(self):
         inner = files.ubl(minimal()).split(b"?>", 1)[1]
-        header = b"<StandardBusinessDocumentHeader><HeaderVersion>1.0</HeaderVersion></StandardBusinessDocumentHeader>"
-        assert read_one(b"<StandardBusinessDocument>" + header + inner + b"</StandardBusinessDocument>") == minimal()
+        with pytest.raises(Refused, match="the envelope holds 2 invoices; one is expected"):
+            read(b"<Invoices>" + inner * 2 + b"</Invoices>", source_file="given")
+
+    def test_large_attachments(self):
+        attached = (
+            b"<cac:Attachment><cbc:EmbeddedDocumentBinaryObject>%s</cbc:EmbeddedDocumentBinaryObject></cac:Attachment>"
+        )
+        content = files.ubl(minimal()).replace(b"<cac:LegalMonetaryTotal>", b"%s<cac:LegalMonetaryTotal>" % attached)
+        assert read_one(content % (b"QUJD" * 3_000_000)) == minimal()
 
     @pytest.mark.parametrize(
         ("declaration", "use"),
@@ -441,7 +519,8 @@ class TestXml:
             (b"<Invoice/>", "seller is missing"),
             (b"<CrossIndustryInvoice/>", "the parts of a Cross Industry Invoice are missing"),
             (b"<a>" * 5000, "the XML is not well-formed"),
-            (b"<StandardBusinessDocument/>", "the envelope holds 0 documents"),
+            (b"<StandardBusinessDocument/>", "the root element StandardBusinessDocument is not that"),
+            (b"<AttachedDocument/>", "the XML is not well-formed"),
             (b"{}", "seller is missing"),
             (b"[" * 100_000, "nested too deeply"),
             (b'{"a": "\xff"}', "not in UTF-8"),

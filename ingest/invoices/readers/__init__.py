@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lxml.etree import QName
+
 from ingest.invoices import contract
 from ingest.invoices.contract import Document
 from ingest.invoices.readers import cii, pdf, ubl, xml
@@ -59,18 +61,20 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
 
 
 def _of_xml(content: bytes) -> tuple[Document, str]:
-    root = xml.payload(xml.parse(content))
-    for reader, name in ((ubl, "ubl"), (cii, "cii")):
-        if reader.reads(root):
-            try:
-                return reader.read(root), name
-            except Refused as error:
-                raise Refused(error.reason, name) from None
-    raise Refused(f"the root element {xml.name(root)} is not that of a UBL 2 or CII invoice", "xml")
+    root = xml.payload(xml.parse(content), _is_invoice)
+    reader, name = (cii, "cii") if root.tag in cii.ROOTS else (ubl, "ubl")
+    try:
+        return reader.read(root), name
+    except Refused as error:
+        raise Refused(error.reason, name) from None
+
+
+def _is_invoice(name: QName) -> bool:
+    return ubl.reads(name) or cii.reads(name)
 
 
 def _of_pdf(content: bytes) -> tuple[Document, str]:
-    attached = pdf.attached_invoice(content)
+    attached = pdf.attached_invoice(content, _is_invoice)
     if attached is not None:
         return _of_xml(attached)
     from ingest.invoices.readers import printed

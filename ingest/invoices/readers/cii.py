@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lxml.etree import QName
+
 from ingest.invoices.contract import INVOICE, Document
 from ingest.invoices.readers.errors import Refused
 from ingest.invoices.readers.xml import (
@@ -39,15 +41,15 @@ _NAMES = {
     "SpecifiedTradeSettlementLineMonetarySummation": "MonetarySummation",
     "ApplicablePercent": "RateApplicablePercent",
 }
-_ROOTS = ("CrossIndustryInvoice", "CrossIndustryDocument")
+ROOTS = ("CrossIndustryInvoice", "CrossIndustryDocument")
 _PROFILES_WITHOUT_LINES = ("minimum", "basicwl", "ereporting")
 _ADDRESS = ("LineOne", "LineTwo", "LineThree", "CityName", "PostcodeCode", "CountrySubDivisionName")
 _KINDS = {"DETAIL": "detail", "GROUP": "group", "INFORMATION": "information"}
 
 
-def reads(root: Element) -> bool:
-    """Whether it is a Cross Industry Invoice of any version."""
-    return root.tag in _ROOTS
+def reads(name: QName) -> bool:
+    """Whether it is that of a Cross Industry Invoice of any version."""
+    return name.localname in ROOTS
 
 
 def read(root: Element) -> Document:
@@ -91,7 +93,8 @@ def read(root: Element) -> Document:
         for found in ([] if settlement is None else settlement.findall("InvoiceReferencedDocument"))
     ]
     profile = text(root, "ExchangedDocumentContext/GuidelineSpecifiedDocumentContextParameter/ID")
-    lines = [_line(found) for found in trade.findall("IncludedSupplyChainTradeLineItem")]
+    lines = [compact(_line(found)) for found in trade.findall("IncludedSupplyChainTradeLineItem")]
+    positions = {line.get("line_number") or line.get("line_id"): position for position, line in enumerate(lines)}
     has_no_lines = not lines and (profile or "").lower().replace("-", "").endswith(_PROFILES_WITHOUT_LINES)
     terms = [] if settlement is None else settlement.findall("SpecifiedTradePaymentTerms")
     return compact(
@@ -136,7 +139,7 @@ def read(root: Element) -> Document:
                 for found in header.findall("IncludedNote")
             ],
             "lines_omitted": "true" if has_no_lines else None,
-            "lines": settle_kinds(compact(lines)),
+            "lines": settle_kinds(lines, [positions.get(line.get("parent_line_id", "")) for line in lines]),
             "subtotal_amount": sum_of("LineTotalAmount"),
             "discount_rate": discount_rate(allowance_charges),
             "discount_amount": sum_of("AllowanceTotalAmount") or charged(allowance_charges, False),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
+from lxml.etree import QName
 from pypdf import PdfReader
 from pypdf.errors import DependencyError
 
-from ingest.invoices.readers import cii, ubl, xml
+from ingest.invoices.readers import xml
 from ingest.invoices.readers.errors import Refused
 
 # The newest standard first, where a file follows two of them.
@@ -20,8 +21,11 @@ _NAMES = ("factur-x.xml", "xrechnung.xml", "zugferd-invoice.xml")
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 
-def attached_invoice(content: bytes) -> bytes | None:
+def attached_invoice(content: bytes, is_invoice: Callable[[QName], bool]) -> bytes | None:
     """The XML of the invoice in a PDF; None if no XML is attached.
+
+    Args:
+        is_invoice: tells the element of one by its name.
 
     Raises:
         Refused: the PDF cannot be opened, or what is attached to it is no invoice.
@@ -34,11 +38,10 @@ def attached_invoice(content: bytes) -> bytes | None:
         if not data.lstrip(xml.MARKS_AND_SPACE).startswith(b"<"):
             continue
         try:
-            root = xml.payload(xml.parse(data))
+            xml.payload(xml.parse(data), is_invoice)
         except Refused:
             continue
-        if ubl.reads(root) or cii.reads(root):
-            return data
+        return data
     if any(name.endswith(".xml") for name in attached):
         raise Refused("the XML attached to the PDF is no invoice", "pdf")
     return None

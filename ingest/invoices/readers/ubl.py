@@ -6,7 +6,7 @@ totals without `TaxInclusiveAmount` (UBL 2.0), and OIOUBL, whose `TaxExclusiveAm
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from lxml.etree import QName
 
 from ingest.invoices.contract import CREDIT_NOTE, CREDIT_TYPES, INVOICE, Document
 from ingest.invoices.readers.xml import (
@@ -34,6 +34,7 @@ _TYPES = {
     "SelfBilledInvoice": "389",
     "SelfBilledCreditNote": "261",
     "FreightInvoice": "780",
+    "DebitNote": "383",
 }
 _NAMESPACE = "urn:oasis:names:specification:ubl:schema:xsd:"
 _ADDRESS = (
@@ -48,9 +49,9 @@ _ADDRESS = (
 )
 
 
-def reads(root: Element) -> bool:
-    """Whether it is an invoice of UBL 2; a root without a namespace is taken for one."""
-    return root.tag in _TYPES and root.get("xmlns") in ("", f"{_NAMESPACE}{root.tag}-2")
+def reads(name: QName) -> bool:
+    """Whether it is that of an invoice of UBL 2; one without a namespace is taken for it."""
+    return name.localname in _TYPES and name.namespace in (None, f"{_NAMESPACE}{name.localname}-2")
 
 
 def read(root: Element) -> Document:
@@ -59,7 +60,7 @@ def read(root: Element) -> Document:
     Raises:
         Refused: its total is in another currency than the document.
     """
-    totals = root.find("LegalMonetaryTotal")
+    totals = root.find("RequestedMonetaryTotal" if root.tag == "DebitNote" else "LegalMonetaryTotal")
     currency = text(root, "DocumentCurrencyCode")
     if currency is None and totals is not None:
         currency = next((found.get("currencyID") for found in totals if found.get("currencyID")), None)
@@ -72,12 +73,13 @@ def read(root: Element) -> Document:
     def sum_of(name: str) -> str | None:
         return amount_of(name, [] if totals is None else totals.findall(name), currency)
 
-    allowance_charges = [_allowance_charge(found) for found in root.findall("AllowanceCharge")]
+    allowance_charges = _allowance_charges(root)
     tax_totals = in_currency(root.findall("TaxTotal"), currency)
     tax_totals = [found for found in tax_totals if in_currency(found.findall("TaxAmount"), currency)]
     # A total without its parts repeats one that has them.
     tax_totals = [found for found in tax_totals if found.find("TaxSubtotal") is not None] or tax_totals[:1]
     taxes = [_tax(found) for tax_total in tax_totals for found in tax_total.findall("TaxSubtotal")]
+    taxes = [tax for tax in taxes if tax["tax_amount"] is not None]
     tax_currency = text(root, "TaxCurrencyCode")
     paid, rounding, balance = (sum_of(f"{name}Amount") for name in ("Prepaid", "PayableRounding", "Payable"))
     with_tax = sum_of("TaxInclusiveAmount")
@@ -90,7 +92,10 @@ def read(root: Element) -> Document:
         for tag in ("InvoiceDocumentReference", "CreditNoteDocumentReference")
         for found in root.findall(f"BillingReference/{tag}")
     ]
-    lines = [line for tag in ("InvoiceLine", "CreditNoteLine") for line in _lines(root, tag, None)]
+    lines: list[Document] = []
+    parents: list[int | None] = []
+    for kind in ("Invoice", "CreditNote", "DebitNote"):
+        _add_lines(root, f"{kind}Line", None, lines, parents)
     return compact(
         {
             "seller": {
@@ -133,7 +138,7 @@ def read(root: Element) -> Document:
             "payment_method": attribute(root, "PaymentMeans/PaymentMeansCode", "name"),
             "payment_terms": " ".join(filter(None, (text(found, ".") for found in root.findall("PaymentTerms/Note")))),
             "notes": [{"text": text(found, ".")} for found in root.findall("Note")],
-            "lines": settle_kinds(compact(lines)),
+            "lines": settle_kinds(lines, parents),
             "subtotal_amount": sum_of("LineExtensionAmount"),
             "discount_rate": discount_rate(allowance_charges),
             "discount_amount": sum_of("AllowanceTotalAmount") or charged(allowance_charges, False),
@@ -186,7 +191,7 @@ def _identifiers(party: Element | None) -> Document:
     ids = [] if party is None else [found for found in party.findall("PartyIdentification/ID") if text(found, ".")]
     ids = [found for found in ids if found.get("schemeID") != "SEPA"]
     taxes = [] if party is None else party.findall("PartyTaxScheme")
-    vat = [tax for tax in taxes if text(tax, "TaxScheme/ID") in ("VAT", None)]
+    vat = [tax for tax in taxes if text(tax, "TaxScheme/ID") in ("VAT", "GST", None)]
     return {
         "id": text(ids[0], ".") if ids else None,
         "id_scheme": ids[0].get("schemeID") if ids else None,
@@ -201,15 +206,18 @@ def _address(place: Element | None, path: str) -> str | None:
     return ", ".join(filter(None, (text(place, f"{path}/{part}") for part in _ADDRESS))) or None
 
 
-def _lines(parent: Element, tag: str, parent_id: str | None) -> Iterator[Document]:
-    for found in parent.findall(tag):
-        line_id = text(found, "ID")
-        yield {**_line(found), "parent_line_id": parent_id}
-        yield from _lines(found, f"Sub{tag.removeprefix('Sub')}", line_id)
+def _add_lines(above: Element, tag: str, parent: int | None, lines: list[Document], parents: list[int | None]) -> None:
+    """Appends the lines below an element to `lines`, each before those below it, and where its parent is there."""
+    parent_id = None if parent is None else text(above, "ID")
+    for found in above.findall(tag):
+        lines.append(compact({**_line(found), "parent_line_id": parent_id}))
+        parents.append(parent)
+        _add_lines(found, f"Sub{tag.removeprefix('Sub')}", len(lines) - 1, lines, parents)
 
 
 def _line(line: Element) -> Document:
-    quantity = "InvoicedQuantity" if line.find("InvoicedQuantity") is not None else "CreditedQuantity"
+    quantities = ("InvoicedQuantity", "CreditedQuantity", "DebitedQuantity")
+    quantity = next((tag for tag in quantities if line.find(tag) is not None), quantities[0])
     category = line.find("Item/ClassifiedTaxCategory")
     if category is None:
         category = line.find("TaxTotal/TaxSubtotal/TaxCategory")
@@ -234,21 +242,25 @@ def _line(line: Element) -> Document:
         "period_end": day(text(line, "InvoicePeriod/EndDate")),
         "order_line_number": text(line, "OrderLineReference/LineID"),
         "note": text(line, "Note"),
-        "allowance_charges": [_allowance_charge(found) for found in line.findall("AllowanceCharge")],
+        "allowance_charges": _allowance_charges(line),
     }
 
 
-def _allowance_charge(found: Element) -> Document:
-    return {
-        "is_charge": "true" if text(found, "ChargeIndicator") in ("true", "1") else "false",
-        "amount": amount(text(found, "Amount")),
-        "base_amount": amount(text(found, "BaseAmount")),
-        "rate": number(text(found, "MultiplierFactorNumeric")),
-        "reason_code": text(found, "AllowanceChargeReasonCode"),
-        "reason": text(found, "AllowanceChargeReason"),
-        "tax_category_code": text(found, "TaxCategory/ID"),
-        "tax_rate": number(text(found, "TaxCategory/Percent")),
-    }
+def _allowance_charges(holder: Element) -> list[Document]:
+    entries = [
+        {
+            "is_charge": "true" if text(found, "ChargeIndicator") in ("true", "1") else "false",
+            "amount": amount(text(found, "Amount")),
+            "base_amount": amount(text(found, "BaseAmount")),
+            "rate": number(text(found, "MultiplierFactorNumeric")),
+            "reason_code": text(found, "AllowanceChargeReasonCode"),
+            "reason": text(found, "AllowanceChargeReason"),
+            "tax_category_code": text(found, "TaxCategory/ID"),
+            "tax_rate": number(text(found, "TaxCategory/Percent")),
+        }
+        for found in holder.findall("AllowanceCharge")
+    ]
+    return [entry for entry in entries if entry["amount"] is not None]
 
 
 def _tax(found: Element) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -18,12 +18,13 @@ Element = etree._Element
 MARKS_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
 """Bytes before a document: two byte order marks occur where a file was joined from parts."""
 
+_DECLARATION = re.compile(rb"^\s*<\?xml\s[^>]*\?>")
 _XML_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _CENT = Decimal("0.01")
 
 
 def parse(content: bytes) -> Element:
-    """The root of a document whose tags are local names; its namespace is kept as the attribute `xmlns`.
+    """The root of a document.
 
     An encoding that is declared wrongly is corrected to UTF-8 or Windows-1252, and bytes without markup after the end
     of the document are ignored.
@@ -34,11 +35,6 @@ def parse(content: bytes) -> Element:
     root = _tree(content)
     if root.getroottree().docinfo.internalDTD is not None or root.getroottree().docinfo.doctype:
         raise Refused("the XML has a document type declaration, which may hold entities", "xml")
-    namespace = etree.QName(root).namespace
-    for element in root.iter():
-        if isinstance(element.tag, str):
-            element.tag = etree.QName(element).localname
-    root.set("xmlns", namespace or "")
     return root
 
 
@@ -47,6 +43,8 @@ def _tree(content: bytes) -> Element:
     failure: etree.XMLSyntaxError | None = None
     for encoding in (None, "utf-8", "windows-1252"):
         for candidate in (content, _without_trailing_bytes(content)):
+            if encoding is not None:
+                candidate = _DECLARATION.sub(b"", candidate, count=1)
             # A parser keeps errors, so that each attempt has one of its own.
             parser = etree.XMLParser(
                 encoding=encoding,
@@ -54,7 +52,9 @@ def _tree(content: bytes) -> Element:
                 no_network=True,
                 load_dtd=False,
                 dtd_validation=False,
-                huge_tree=False,
+                # Attachments may be large. Where no entity is declared, and the bytes are known to be what they look
+                # like, nothing else grows.
+                huge_tree=encoding is not None and b"<!DOCTYPE" not in candidate,
                 remove_comments=True,
                 remove_pis=True,
             )
@@ -76,20 +76,29 @@ def _without_trailing_bytes(content: bytes) -> bytes:
     return content
 
 
-def payload(root: Element) -> Element:
-    """The business document inside a Standard Business Document's envelope; any other root as it is."""
-    if root.tag != "StandardBusinessDocument":
-        return root
-    inner = [child for child in root if isinstance(child.tag, str) and child.tag != "StandardBusinessDocumentHeader"]
-    if len(inner) != 1:
-        raise Refused(f"the envelope holds {len(inner)} documents; one is expected", "xml")
-    inner[0].set("xmlns", "")
-    return inner[0]
+def payload(root: Element, is_invoice: Callable[[etree.QName], bool]) -> Element:
+    """The invoice that `root` is, or that is in its envelope, with local names as tags.
 
+    Envelopes are of any kind: a Standard Business Document, a SOAP message, a UBL `AttachedDocument`, which holds
+    another document as text.
 
-def name(root: Element) -> str:
-    """Its tag, short enough for a message."""
-    return root.tag[:60]
+    Raises:
+        Refused: there is none, or more than one.
+    """
+    if etree.QName(root).localname == "AttachedDocument":
+        # What was its encoding, before it became text of another document, is no longer.
+        attached = root.findtext("{*}Attachment/{*}ExternalReference/{*}Description") or ""
+        root = parse(_DECLARATION.sub(b"", attached.encode()))
+    candidates = [root] if is_invoice(etree.QName(root)) else root.iter(etree.Element)
+    found = [element for element in candidates if is_invoice(etree.QName(element))]
+    if not found:
+        name = etree.QName(root).localname[:60]
+        raise Refused(f"the root element {name} is not that of a UBL 2 or CII invoice", "xml")
+    if len(found) > 1:
+        raise Refused(f"the envelope holds {len(found)} invoices; one is expected", "xml")
+    for element in found[0].iter(etree.Element):
+        element.tag = etree.QName(element).localname
+    return found[0]
 
 
 def text(element: Element | None, *paths: str) -> str | None:
@@ -187,12 +196,15 @@ def compact(value: Any) -> Any:
     return value
 
 
-def settle_kinds(lines: list[Document]) -> list[Document]:
+def settle_kinds(lines: list[Document], parents: list[int | None]) -> list[Document]:
     """The lines, each with its kind, so that what details add up to counts once.
 
     A line that names no amount, quantity or price is information. Where the document says nothing of kinds, a line over
     others is a heading (`group`) if they add up to its amount; if they do not, its own amount is the one that counts,
     and they are information.
+
+    Args:
+        parents: the position of the line that each one stands below.
     """
     for line in lines:
         if not any(field in line for field in ("line_net_amount", "quantity", "unit_price")):
@@ -200,20 +212,19 @@ def settle_kinds(lines: list[Document]) -> list[Document]:
     if any(line.get("line_kind") in ("group", "detail") for line in lines):
         return lines
     below = defaultdict(list)
-    for line in lines:
-        if parent := line.get("parent_line_id"):
-            below[parent].append(line)
-    waiting = [(line, True) for line in lines if "parent_line_id" not in line]
+    for position, parent in enumerate(parents):
+        below[parent].append(position)
+    waiting = [(position, True) for position in below[None]]
     while waiting:
-        line, counts = waiting.pop()
-        parts = below.pop(line.get("line_id") or line.get("line_number"), [])
+        position, counts = waiting.pop()
+        line, parts = lines[position], [lines[part] for part in below[position]]
         if not counts:
             line["line_kind"] = "information"
         elif parts and line.get("line_kind") != "information":
             counts = total(part.get("line_net_amount", "x") for part in parts) == line.get("line_net_amount")
             if counts:
                 line["line_kind"] = "group"
-        waiting += [(part, counts) for part in parts]
+        waiting += [(part, counts) for part in below[position]]
     return lines
 
 
