@@ -304,9 +304,10 @@ class TestLines:
 
     def test_numbers_that_occur_again_below_other_lines(self):
         lines = [
-            {"line_id": line, "item_name": "Thing", "line_net_amount": amount} | ({"parent_line_id": above} if above else {})
+            {"line_id": line, "item_name": "Thing", "line_net_amount": amount} | above
             for line, above, amount in (
-                ("1", "", "10.00"), ("A1", "1", "4.00"), ("B1", "1", "6.00"), ("2", "", "5.00"), ("C1", "2", "5.00"),
+                ("1", {}, "10.00"), ("A1", {"parent_line_id": "1"}, "4.00"), ("B1", {"parent_line_id": "1"}, "6.00"),
+                ("2", {}, "5.00"), ("C1", {"parent_line_id": "2"}, "5.00"),
             )
         ]  # fmt: skip
         content = files.ubl(minimal(lines=lines, subtotal_amount="15.00", total_amount="15.00"))
@@ -459,8 +460,8 @@ class TestXml:
                 "</send></s:Body></s:Envelope>",
             ),
             (
-                f'<AttachedDocument xmlns="{files.UBL}AttachedDocument-2" xmlns:c="c"><c:Attachment><c:ExternalReference>'
-                "<c:Description>\n<![CDATA[<?xml version='1.0' encoding='ISO-8859-1'?>",
+                f'<AttachedDocument xmlns="{files.UBL}AttachedDocument-2" xmlns:c="c"><c:Attachment>'
+                "<c:ExternalReference><c:Description>\n<![CDATA[<?xml version='1.0' encoding='ISO-8859-1'?>",
                 "]]></c:Description></c:ExternalReference></c:Attachment></AttachedDocument>",
             ),
         ],
