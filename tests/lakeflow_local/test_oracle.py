@@ -1,6 +1,6 @@
 """The same project in Apache Spark's own engine (`spark-pipelines`) and in `lakeflow_local`: the same tables.
 
-Both are given the project's files as they are; Spark's engine runs in a process of its own, on Delta as well.
+Both are given the project's files as they are; Spark's engine is a server in the Java of the tests, on Delta as well.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.pipelines import cli
 from pyspark.sql import DataFrame, SparkSession
 
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines import folder, update
-from lakeflow_local.platform import java, session
 
 SOURCES = {
     "spark-pipeline.yml": """
         name: oracle
         storage: file://{folder}/storage
-        database: default
+        database: {database}
         configuration: {{oracle.least: "0"}}
         libraries:
           - glob: {{include: transformations/**}}
@@ -62,6 +63,7 @@ SOURCES = {
         FROM oracle_silver s JOIN oracle_by_day USING (day) GROUP BY note;
     """,
 }
+SCHEMAS = ("oracle_of_spark", "oracle_of_lakeflow")
 TABLES = ("oracle_bronze", "oracle_by_day", "oracle_both", "oracle_silver", "oracle_notes")
 LANDED = (
     [(1, "2026-01-01", "1.50", "a"), (2, "2026-01-01", "-2.00", "b"), (3, "2026-01-02", "0.10", None)],
@@ -69,11 +71,11 @@ LANDED = (
 )
 
 
-def made(root: Path) -> Path:
+def made(root: Path, database: str) -> Path:
     for name, text in SOURCES.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(text).format(folder=root))
+        file.write_text(textwrap.dedent(text).format(folder=root, database=database))
     (root / "landing").mkdir()
     (root / "to_land").mkdir()
     for number, rows in enumerate(LANDED):
@@ -82,56 +84,44 @@ def made(root: Path) -> Path:
     return root
 
 
-def command_of_spark(root: Path, home: Home) -> tuple[list[str], dict[str, str]]:
-    """`spark-pipelines run` on Delta, with the environment that it wants."""
-    conf = {
-        "spark.driver.extraClassPath": session.class_path(home),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.sources.default": "delta",
-        "spark.sql.warehouse.dir": root / "warehouse",
-        # What the first run made has to be known to the second.
-        "spark.sql.catalogImplementation": "hive",
-        "spark.sql.shuffle.partitions": 2,
-        "spark.databricks.delta.snapshotPartitions": 1,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.ui.enabled": "false",
-        "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -Dderby.system.home={root}",
-    }
-    (root / "conf").mkdir()
-    (root / "conf" / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in conf.items()))
-    bin_folder = Path(sys.executable).parent
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("SPARK", "PYSPARK"))},
-        "PATH": f"{bin_folder}:{os.environ['PATH']}",
-        "SPARK_CONF_DIR": str(root / "conf"),
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "JAVA_HOME": str(java.find(home).home),
-    }
-    return [str(bin_folder / "spark-pipelines"), "run", "--spec", str(root / "spark-pipeline.yml")], environment
+@pytest.fixture
+def connect(spark: SparkSession) -> Iterator[str]:
+    """The URL of a Spark Connect server in the Java of this process: Spark's own engine, with the same Delta."""
+    context = spark._jsc.sc()
+    context.conf().set("spark.connect.grpc.binding.address", "127.0.0.1").set("spark.connect.grpc.binding.port", "0")
+    service, none = (
+        getattr(getattr(spark._jvm, f"{name}$"), "MODULE$")
+        for name in ("org.apache.spark.sql.connect.service.SparkConnectService", "scala.None")
+    )
+    service.start(context)
+    yield f"sc://127.0.0.1:{service.localPort()}"
+    service.stop(none, none)
 
 
 def rows_of(table: DataFrame) -> list[str]:
     return sorted(repr(tuple(row)) for row in table.collect())
 
 
-@pytest.mark.timeout(900)
-def test_both_engines_give_the_same_tables_after_each_update(spark: SparkSession, worker_home: Home, tmp_path: Path):
-    theirs, ours = made(tmp_path / "theirs"), made(tmp_path / "ours")
-    command, environment = command_of_spark(theirs, worker_home)
-    schema = "oracle_of_spark"
-    spec = folder.spec(ours, worker_home, schema=schema, configuration={})
+def test_both_engines_give_the_same_tables_after_each_update(
+    spark: SparkSession, connect: str, worker_home: Home, tmp_path: Path
+):
+    theirs, ours = (made(tmp_path / schema, schema) for schema in SCHEMAS)
+    spec = folder.spec(ours, worker_home, schema=SCHEMAS[1], configuration={})
+    # What `spark-pipelines run` runs in its second process, after it has made the server that `connect` is.
+    command = [sys.executable, cli.__file__, "run", "--spec", str(theirs / "spark-pipeline.yml")]
     try:
+        for schema in SCHEMAS:
+            spark.sql(f"CREATE SCHEMA {schema}")
         for number in range(len(LANDED)):
             for root in (theirs, ours):
                 (root / "to_land" / f"{number}.json").rename(root / "landing" / f"{number}.json")
-            done = subprocess.run(command, cwd=theirs, env=environment, capture_output=True, text=True, timeout=400)
+            environment = {**os.environ, "SPARK_REMOTE": connect}
+            done = subprocess.run(command, cwd=theirs, env=environment, capture_output=True, text=True, timeout=200)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
             assert update.run(spark, spec, progress=lambda _: None).succeeded
             for name in TABLES:
-                expected = rows_of(spark.read.format("delta").load(str(theirs / "warehouse" / name)))
-                assert rows_of(spark.table(f"{schema}.{name}")) == expected, (number, name)
-                assert expected
+                expected, found = (rows_of(spark.table(f"{schema}.{name}")) for schema in SCHEMAS)
+                assert expected == found and expected, (number, name)
     finally:
-        spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        for schema in SCHEMAS:
+            spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
