@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -34,7 +32,6 @@ def dry_run(spark: SparkSession, spec: PipelineSpec) -> list[LakeflowError]:
     """
     problems: list[LakeflowError] = []
     with (
-        _views_removed(spark),
         session(spark, spec, may_create=False),
         api.installed(),
         Imports(spec.root_path) as imports,
@@ -63,23 +60,6 @@ def dry_run(spark: SparkSession, spec: PipelineSpec) -> list[LakeflowError]:
         with seen_by(resolver):
             resolver.resolve_all()
     return problems
-
-
-@contextmanager
-def _views_removed(spark: SparkSession) -> Iterator[None]:
-    """Takes away the temporary views that analysis made."""
-    catalog = spark._jsparkSession.sessionState().catalog()
-
-    def views() -> set[str]:
-        names = catalog.listLocalTempViews("*")
-        return {names.apply(i).table() for i in range(names.size())}
-
-    before = views()
-    try:
-        yield
-    finally:
-        for view in views() - before:
-            spark.catalog.dropTempView(view)
 
 
 class _StandIns:

@@ -97,6 +97,8 @@ def settings(spark: SparkSession, values: Mapping[str, Any]) -> Iterator[None]:
 def session(spark: SparkSession, spec: PipelineSpec, *, may_create: bool) -> Iterator[None]:
     """The session as the sources expect it: the pipeline's configuration, its schema in force.
 
+    Temporary views that are made meanwhile are taken away at the end.
+
     Args:
         may_create: the schema is created where it is not there; else it is left out then.
     """
@@ -107,10 +109,28 @@ def session(spark: SparkSession, spec: PipelineSpec, *, may_create: bool) -> Ite
         "spark.sql.streaming.numRecentProgressUpdates": "10000",
         **spec.configuration,
     }
-    with settings(spark, values):
+    with settings(spark, values), _views_removed(spark):
         use(spark, spec.catalog, spec.schema, may_create=may_create)
         with then(lambda: use(spark, catalog, schema)):
             yield
+
+
+@contextmanager
+def _views_removed(spark: SparkSession) -> Iterator[None]:
+    catalog = spark._jsparkSession.sessionState().catalog()
+
+    def views() -> set[str]:
+        names = catalog.listLocalTempViews("*")
+        return {names.apply(i).table() for i in range(names.size())}
+
+    before = views()
+
+    def restore() -> None:
+        for view in views() - before:
+            spark.catalog.dropTempView(view)
+
+    with then(restore):
+        yield
 
 
 def use(spark: SparkSession, catalog: str, schema: str, *, may_create: bool = False) -> None:
