@@ -488,9 +488,13 @@ def printed(
     symbol: str = "HK$",
     date_format: str = "%b %-d, %Y",
     lines_on_a_page: int = 20,
+    plain_pages: bool = False,
     money=None,
 ) -> bytes:
-    """A PDF in the company's layout: letter paper, positions as on the original, labels as given."""
+    """A PDF in the company's layout: letter paper, positions as on the original, labels as given.
+
+    With `plain_pages` the pages after the first repeat number and date in place of the headings, and carry a sum over.
+    """
     from datetime import date
 
     pdf = FPDF(unit="pt", format="letter")
@@ -548,9 +552,18 @@ def printed(
     for position, line in enumerate(document["lines"]):
         if position and position % lines_on_a_page == 0:
             left(44, 770, f"Page {pdf.page}")
+            if plain_pages:
+                left(44, y + 30, "Carried forward")
+                right(567, y + 30, money("1.00"))
             pdf.add_page()
             y = 40.0
-            headings(y)
+            if plain_pages:
+                right(572, y, f"{labels['invoice_number']} {document['invoice_number']}")
+                right(462, y + 15, labels["invoice_date"])
+                right(567, y + 15, values["invoice_date"])
+                y += 20
+            else:
+                headings(y)
         y += 20
         quantity = line["quantity"] + (f" {line['unit_of_measure']}" if line.get("unit_of_measure") else "")
         left(373, y, quantity)

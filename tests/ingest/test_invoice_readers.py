@@ -243,7 +243,38 @@ class TestPrinted:
             lines=lines, subtotal_amount="90.00", total_amount="90.00", amount_paid="0.00", status="issued",
             balance_due_amount="90.00", bill_to={"name": "Someone"}, customer={"name": "Someone"}, currency_code="HKD",
         )  # fmt: skip
-        assert read_one(files.printed(document, lines_on_a_page=10)) == document
+        for plain in (False, True):
+            assert read_one(files.printed(document, lines_on_a_page=10, plain_pages=plain)) == document
+
+    def test_other_labels(self):
+        many = {
+            "invoice_number": "Invoice Number:", "customer_id": "Membership No.", "purchase_order_number": "Order #",
+            "quantity": "Qty.", "unit_price": "Price / Unit", "amount": "Amount (HKD)", "item": "Item / Description",
+            "subtotal_amount": "Net Amount:", "discount_amount": "Less: Member Discount", "tax_amount": "GST Amount",
+            "total_amount": "Amount Payable:", "amount_paid": "Payment Received:", "invoice_date": "Date of Invoice",
+        }  # fmt: skip
+        document = without(REAL, "source_file")
+        assert read_one(files.printed(REAL, labels=files.LABELS | many)) == document
+        # Without a symbol, the code that stands at a heading or a total is the currency.
+        assert read_one(files.printed(REAL, labels=files.LABELS | many, symbol="")) == document
+
+    @pytest.mark.parametrize(
+        "written", ["%d-%b-%Y", "%b %-d %Y", "January 1st, 2024", "Mon %-d %B, %Y", "%Y.%m.%d", "%d.%m.%Y", "1/1/2024"]
+    )
+    def test_dates(self, written):
+        assert read_one(files.printed(REAL, date_format=written))["invoice_date"] == "2024-01-01"
+
+    def test_rounding(self):
+        content = files.printed(without(REAL, "tax_rate"), labels=files.LABELS | {"tax_amount": "Rounding"})
+        document = read_one(content)
+        assert (document["rounding_amount"], document["total_amount"]) == ("239.85", "5036.85")
+        assert "tax_amount" not in document
+
+    def test_items_that_are_called_as_totals_are(self):
+        lines = [
+            line | {"item_name": name} for line, name in zip(REAL["lines"], ("Delivery", "Tax", "Net"), strict=True)
+        ]
+        assert read_one(files.printed(REAL | {"lines": lines}))["lines"] == lines
 
     def test_credit_note_and_cancelled(self):
         assert read_one(files.printed(REAL | {"document_type_code": "381"}))["document_type_code"] == "381"

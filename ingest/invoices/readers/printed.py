@@ -27,43 +27,45 @@ MAX_PAGES = 100
 _ROW_TOLERANCE = 3.0  # points that the baselines of bold and plain words in a row differ by
 _CENT = Decimal("0.01")
 
+# As `_label` writes them: lower case, `no` for every word that means a number.
 _HEAD = {
-    "invoice_number": ("#", "invoice #", "invoice no", "invoice number", "number", "credit note #", "credit note no"),
-    "invoice_date": ("date", "invoice date", "issue date", "date of issue", "issued", "issued on"),
+    "invoice_number": ("no", "invoice no", "inv no", "credit note no", "document no"),
+    "invoice_date": ("date", "invoice date", "date of invoice", "issue date", "date of issue", "issued", "issued on"),
     "due_date": ("due date", "due", "payment due", "pay by"),
     "payment_method": ("payment method", "payment terms", "payment", "paid by", "method of payment"),
-    "customer_id": (
-        "customer id",
-        "customer no",
-        "customer number",
-        "customer #",
-        "member no",
-        "member id",
-        "member number",
-        "member #",
-        "client id",
-        "client no",
-        "account no",
+    "customer_id": ("customer no", "member no", "membership no", "client no", "account no"),
+    "purchase_order_number": ("po no", "po", "purchase order", "purchase order no", "order no", "your order"),
+    "preceding_invoice_number": (
+        "original invoice", "original invoice no", "credit for invoice", "refers to invoice", "corrects invoice",
     ),
-    "purchase_order_number": ("po number", "po no", "po #", "po", "purchase order", "order number", "order no"),
-    "preceding_invoice_number": ("original invoice", "credit for invoice", "refers to invoice", "corrects invoice"),
-    "balance_due_amount": ("balance due", "amount due", "balance", "outstanding"),
-}
+    "currency_code": ("currency", "invoice currency"),
+    "balance_due_amount": (
+        "balance due", "amount due", "balance", "outstanding", "amount outstanding", "balance outstanding",
+    ),
+}  # fmt: skip
 _TOTALS = {
-    "subtotal_amount": ("subtotal", "sub total", "sub-total", "net total", "total before tax"),
-    "discount_amount": ("discount", "less discount", "rebate"),
-    "charge_amount": ("shipping", "delivery", "freight", "shipping & handling", "handling", "charges", "delivery fee"),
-    "tax_amount": ("tax", "vat", "gst", "sales tax"),
-    "total_amount": ("total", "grand total", "total amount", "invoice total", "total due"),
-    "amount_paid": ("amount paid", "paid", "payments", "less paid"),
+    "subtotal_amount": ("subtotal", "sub total", "sub-total", "net", "net amount", "net total", "total before tax"),
+    "discount_amount": ("discount", "discounts", "disc", "member discount", "total discount", "rebate"),
+    "charge_amount": (
+        "shipping", "delivery", "freight", "postage", "shipping & handling", "handling", "charges", "delivery fee",
+        "shipping fee", "service charge", "surcharge",
+    ),
+    "tax_amount": ("tax", "vat", "gst", "sales tax", "tax amount", "vat amount", "gst amount", "total tax"),
+    "rounding_amount": ("rounding", "rounding adjustment", "rounding difference"),
+    "total_amount": (
+        "total", "grand total", "total amount", "invoice total", "total due", "amount payable", "total payable",
+    ),
+    "amount_paid": ("amount paid", "paid", "payments", "payment received", "payments received", "deposit paid"),
     "balance_due_amount": _HEAD["balance_due_amount"],
-}
+}  # fmt: skip
 _COLUMNS = {
-    "item": ("item", "description", "product", "article", "items", "item description"),
+    "item": ("item", "items", "description", "product", "products", "article", "service", "item description"),
     "quantity": ("quantity", "qty", "units", "pieces"),
-    "unit_price": ("rate", "unit price", "price", "unit cost", "price each"),
+    "unit_price": ("rate", "unit price", "price", "price/unit", "unit cost", "price each"),
     "amount": ("amount", "line total", "total", "line amount", "net amount"),
 }
+_SEVERAL = ("discount_amount", "charge_amount", "tax_amount")
+_BETWEEN_PAGES = re.compile(r"page \d+( ?(of|/) ?\d+)?|(carried|brought) forward|continued( on next page)?")
 _BILL_TO = ("bill to", "billed to", "invoice to", "sold to", "customer")
 _SHIP_TO = ("ship to", "deliver to", "delivered to", "delivery to")
 _TERMS = ("terms", "notes", "terms & conditions", "conditions")
@@ -77,7 +79,7 @@ _CURRENCIES = {
     "¥": "JPY", "JP¥": "JPY", "CN¥": "CNY", "RMB": "CNY", "₩": "KRW", "₹": "INR", "₫": "VND", "₱": "PHP", "₪": "ILS",
     "฿": "THB", "RM": "MYR", "Rp": "IDR",
 }  # fmt: skip
-_SYMBOL = "|".join(re.escape(symbol) for symbol in sorted(_CURRENCIES, key=len, reverse=True))
+_SYMBOL = "|".join(re.escape(symbol).replace(r"\$", r"\s?\$") for symbol in sorted(_CURRENCIES, key=len, reverse=True))
 _MINUS = r"[-\u2212\u2013]"
 _SPACES = r" \u00a0\u202f"
 _MONEY = re.compile(
@@ -86,7 +88,9 @@ _MONEY = re.compile(
 )
 _QUANTITY = re.compile(r"(-?[\d.,]*\d)(?:\s*([A-Za-z]{1,6})\.?)?")
 _RATE = re.compile(r"(\d+(?:[.,]\d+)?)\s*%")
-_DATE_FORMATS = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y", "%b. %d, %Y", "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y")
+_NUMBERED = re.compile(r"(?:(?:invoice|inv\.?|credit note) ?(?:#|no\.?|number)|#):? ?(\S*\d\S*)", re.I)
+_DATES_IN_DIGITS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y")
+_DATES_IN_WORDS = ("%b %d %Y", "%B %d %Y", "%d %b %Y", "%d %B %Y", "%d %b %y", "%d %B %y")
 
 
 @dataclass(frozen=True)
@@ -134,32 +138,38 @@ def _document(rows: list[Row], header: int) -> Document:
         (
             index
             for index, row in enumerate(rows)
-            if index > header and any(_named(cell, _TOTALS) for cell in row) and not _columns(row)
+            if index > header and any(_named(cell, _TOTALS) for cell in row)
+            if not _columns(row) and not _is_item(_values(row, _columns(rows[header])))
         ),
         None,
     )
     if end is None:
         raise Refused("no subtotal or total follows the items")
     head = dict(_pairs(rows[:header], _HEAD))
-    totals = dict(_pairs(rows[end:], _TOTALS))
+    totals = list(_pairs(rows[end:], _TOTALS))
     texts = {name: value for name, (_, value) in head.items()}
     currencies: set[str] = set()
     amounts: dict[str, Decimal] = {}
-    for name, (_, value) in [*head.items(), *totals.items()]:
+    for name, (_, value) in [*head.items(), *totals]:
         if name.endswith("_amount") or name == "amount_paid":
-            amounts[name] = _money(value, name, currencies)
+            amount = _money(value, name, currencies)
+            # A discount is printed with or without its minus.
+            amount = abs(amount) if name == "discount_amount" else amount
+            amounts[name] = amounts.get(name, Decimal(0)) + amount if name in _SEVERAL else amount
     lines = _lines(rows[header:end], currencies)
     if "total_amount" not in amounts:
         raise Refused("no total follows the items")
+    if not currencies:
+        labels = [text for _, (text, _) in totals] + [cell.text for cell in rows[header]]
+        currencies = {code for label in labels for code in re.findall(r"\(([A-Z]{3})\)", label)}
+        currencies |= {texts["currency_code"]} if "currency_code" in texts else set()
     if len(currencies) != 1:
         raise Refused(f"the amounts are in {len(currencies)} currencies; one is expected")
-    # A discount is printed with or without its minus.
-    if "discount_amount" in amounts:
-        amounts["discount_amount"] = abs(amounts["discount_amount"])
     rates = {
         f"{name}_rate": str(Decimal(match[1].replace(",", ".")))
         for name in ("discount", "tax")
-        if f"{name}_amount" in totals and (match := _RATE.search(totals[f"{name}_amount"][0]))
+        if len(labels := [label for found, (label, _) in totals if found == f"{name}_amount"]) == 1
+        and (match := _RATE.search(labels[0]))
     }
     _check(lines, amounts)
     bill_to, ship_to = (_block(rows[:header], labels) for labels in (_BILL_TO, _SHIP_TO))
@@ -232,8 +242,9 @@ def _cells(words: list[dict[str, Any]], page: int) -> Row:
 
 
 def _label(text: str) -> str:
-    text = re.sub(r"\(.*?\)|[\d.,]+\s*%", "", text.lower())
-    return " ".join(text.rstrip(" :").replace(".", "").split())
+    text = re.sub(r"\(.*?\)|[\d.,]+\s*%|^less\b:?|\.", "", text.lower()).strip(" :")
+    text = re.sub(r"\s*/\s*", "/", re.sub(r"(^|\s)(number|nr|num|id|#)$", r"\1no", text))
+    return " ".join(text.split()).replace("item/description", "item description")
 
 
 def _named(cell: _Cell, labels: dict[str, tuple[str, ...]]) -> str | None:
@@ -252,9 +263,7 @@ def _pairs(rows: list[Row], labels: dict[str, tuple[str, ...]]) -> Iterator[tupl
             inside = _Cell(label, cell.left, cell.right, cell.top, cell.page)
             if colon and value.strip() and (name := _named(inside, labels)):
                 yield name, (label, value.strip())
-            elif "invoice_number" in labels and (
-                match := re.fullmatch(r"(?:invoice|credit note)?\s*#\s*(\S+)", cell.text, re.I)
-            ):
+            elif "invoice_number" in labels and (match := _NUMBERED.fullmatch(cell.text)):
                 yield "invoice_number", (cell.text, match[1])
 
 
@@ -274,12 +283,11 @@ def _lines(rows: list[Row], currencies: set[str]) -> list[dict[str, Any]]:
     repeated = {cell.page: index for index, row in enumerate(rows) if _columns(row) for cell in row}
     for index, row in enumerate(rows):
         # What stands over repeated headings is the head of a following page.
-        if index <= repeated.get(row[0].page, -1) or re.fullmatch(r"page \d+( ?(of|/) ?\d+)?", row[0].label):
+        values = _values(row, columns)
+        if index <= repeated.get(row[0].page, -1) or _BETWEEN_PAGES.fullmatch(row[0].label):
             continue
-        values: dict[str, str] = {}
-        for cell in row:
-            name = min(columns, key=lambda name: _distance(cell, columns[name]))
-            values[name] = f"{values[name]} {cell.text}" if name in values else cell.text
+        if row[0].page > rows[0][0].page and not _is_item(values) and any(True for _ in _pairs([row], _HEAD)):
+            continue
         if "amount" not in values:
             if not lines or values.keys() != {"item"}:
                 raise Refused(f"a row after item {len(lines)} is neither an item nor the rest of a name")
@@ -305,6 +313,20 @@ def _lines(rows: list[Row], currencies: set[str]) -> list[dict[str, Any]]:
     return lines
 
 
+def _values(row: Row, columns: dict[str, _Cell]) -> dict[str, str]:
+    """The text of a row by the columns that its cells stand in."""
+    values: dict[str, str] = {}
+    for cell in row:
+        name = min(columns, key=lambda name: _distance(cell, columns[name]))
+        values[name] = f"{values[name]} {cell.text}" if name in values else cell.text
+    return values
+
+
+def _is_item(values: dict[str, str]) -> bool:
+    """Whether it is one, though it be called as a line of the totals is, such as Delivery."""
+    return {"item", "quantity", "amount"} <= values.keys() and _QUANTITY.fullmatch(values["quantity"]) is not None
+
+
 def _distance(cell: _Cell, heading: _Cell) -> float:
     """How far a cell is from standing flush with a heading on either side."""
     return min(abs(cell.left - heading.left), abs(cell.right - heading.right))
@@ -325,22 +347,23 @@ def _check(lines: list[dict[str, Any]], amounts: dict[str, Decimal]) -> None:
         - amounts.get("discount_amount", zero)
         + amounts.get("charge_amount", zero)
         + amounts.get("tax_amount", zero)
+        + amounts.get("rounding_amount", zero)
     )
     if parts != amounts["total_amount"]:
         raise Refused("subtotal, discount, charges and tax do not add up to the total")
-    if "amount_paid" in amounts and "balance_due_amount" in amounts:
-        paid = amounts["total_amount"] - amounts["amount_paid"]
-        if paid != amounts["balance_due_amount"]:
-            raise Refused("the balance is not the total less what is paid")
+    due = amounts["total_amount"] - amounts.get("amount_paid", zero)
+    if amounts.get("balance_due_amount", due) != due:
+        raise Refused("the balance is not the total less what is paid")
 
 
 def _money(text: str, name: str, currencies: set[str]) -> Decimal:
     match = _MONEY.fullmatch(text.strip())
     if match is None:
         raise Refused(f"{name} is not an amount of money")
-    for symbol in (match["before"], match["after"]):
-        if symbol:
-            currencies.add(_CURRENCIES.get(symbol, symbol))
+    # Where there are both, the code says which of the currencies with that symbol it is.
+    if symbol := match["after"] or match["before"]:
+        symbol = "".join(symbol.split())
+        currencies.add(_CURRENCIES.get(symbol, symbol))
     value = _plain(match["digits"], name)
     if name != "unit_price":
         if value != round(value, 2):
@@ -373,9 +396,14 @@ def _plain(digits: str, name: str) -> Decimal:
 def _day(text: str | None, name: str) -> date | None:
     if text is None:
         return None
-    for pattern in _DATE_FORMATS:
+    in_words = re.search("[A-Za-z]", text) is not None
+    if in_words:
+        # Without the day of the week, ordinals and marks: Monday, January 1st, 2024
+        text = re.sub(r"^(mon|tue|wed|thu|fri|sat|sun)[a-z]*|(?<=\d)(st|nd|rd|th)\b", "", text, flags=re.I)
+        text = " ".join(re.findall(r"[A-Za-z]+|\d+", text)).replace("Sept ", "Sep ")
+    for pattern in _DATES_IN_WORDS if in_words else _DATES_IN_DIGITS:
         try:
-            return datetime.strptime(text.replace("Sept ", "Sep "), pattern).date()
+            return datetime.strptime(text, pattern).date()
         except ValueError:
             continue
     # Day or month first: known only if one of them cannot be a month.
