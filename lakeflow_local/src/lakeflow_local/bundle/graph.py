@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from html import escape
 
+from lakeflow_local import drawing
 from lakeflow_local.bundle import jobs, tasks
 from lakeflow_local.bundle.load import Bundle, Resource
 from lakeflow_local.bundle.tree import Value
@@ -13,7 +14,6 @@ from lakeflow_local.bundle.tree import Value
 # Arms of a box-drawing character, and the character of each set of them.
 _UP, _RIGHT, _DOWN, _LEFT = 1, 2, 4, 8
 _LINES = " ╵╶└╷│┌├╴┘─┴┐┤┬┼"
-_WIDTH, _HEIGHT, _COLUMN, _ROW, _MARGIN = 190, 62, 270, 92, 24
 
 
 @dataclass(frozen=True)
@@ -106,45 +106,12 @@ def mermaid(drawn: Graph) -> str:
 
 def svg(drawn: Graph) -> str:
     """The graph as a picture."""
-    place = {
-        box.key: (_MARGIN + column * _COLUMN, _MARGIN + row * _ROW)
-        for column, layer in enumerate(drawn.layers)
-        for row, box in enumerate(layer)
-    }
-    width = 2 * _MARGIN + max(len(drawn.layers) - 1, 0) * _COLUMN + _WIDTH
-    height = 2 * _MARGIN + max((len(layer) for layer in drawn.layers), default=1) * _ROW - (_ROW - _HEIGHT)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        ' font-family="system-ui, sans-serif" font-size="12">',
-        f"<title>{escape(drawn.job.name)}</title>",
-        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-        '<path d="M0,0 8,4 0,8z" fill="#6b7280"/></marker></defs>',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-    ]
-    for start, end, outcome in drawn.edges:
-        x, y = place[start][0] + _WIDTH, place[start][1] + _HEIGHT // 2
-        to_x, to_y = place[end][0], place[end][1] + _HEIGHT // 2
-        middle = (_COLUMN - _WIDTH) // 2
-        parts.append(
-            f'<path d="M{x},{y} C{x + middle},{y} {to_x - middle},{to_y} {to_x - 2},{to_y}" fill="none"'
-            ' stroke="#6b7280" stroke-width="1.5" marker-end="url(#arrow)"/>'
-        )
-        if outcome:
-            parts.append(f'<text x="{to_x - 14}" y="{to_y - 6}" text-anchor="end" fill="#6b7280">{outcome}</text>')
-    for layer in drawn.layers:
-        for box in layer:
-            x, y = place[box.key]
-            parts.append(
-                f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" fill="#f8fafc" stroke="#94a3b8"/>'
-            )
-            rows = ((box.key, "600", "#0f172a"), *((line, "400", "#475569") for line in box.lines[:2]))
-            for number, (text, weight, colour) in enumerate(rows):
-                shown = text if len(text) <= 28 else text[:27] + "…"
-                parts.append(
-                    f'<text x="{x + 12}" y="{y + 20 + 16 * number}" font-weight="{weight}" fill="{colour}">'
-                    f"<title>{escape(text)}</title>{escape(shown)}</text>"
-                )
-    return "\n".join([*parts, "</svg>"])
+    return drawing.svg(drawn.job.name, nodes(drawn), drawn.edges)
+
+
+def nodes(drawn: Graph) -> list[drawing.Node]:
+    """The boxes as they are drawn."""
+    return [drawing.Node(box.key, (box.key, *box.lines)) for layer in drawn.layers for box in layer]
 
 
 def text(drawn: Graph) -> str:
