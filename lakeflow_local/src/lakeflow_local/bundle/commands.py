@@ -163,12 +163,12 @@ def _say_when(line: str) -> None:
 
 
 def _graph(args: argparse.Namespace) -> int:
-    from lakeflow_local.bundle import graph
+    from lakeflow_local.bundle import graph, starts
 
     _, bundle = _load(args)
     drawn = graph.graph(bundle, bundle.find(args.key, "jobs"))
     if not args.mermaid and not args.svg:
-        print(f"{drawn.job.name}: {_starts(bundle, drawn.job) or 'starts by hand'}")
+        print(f"{drawn.job.name}: {starts.of(bundle, drawn.job) or 'starts by hand'}")
     print((graph.mermaid if args.mermaid else graph.svg if args.svg else graph.text)(drawn))
     return 0
 
@@ -178,7 +178,7 @@ def _summary(args: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from lakeflow_local.bundle import alerts
+    from lakeflow_local.bundle import alerts, starts
     from lakeflow_local.bundle.runs import Runs
 
     home, bundle = _load(args)
@@ -191,7 +191,7 @@ def _summary(args: argparse.Namespace) -> int:
             cells = [type.removesuffix("s").replace("_", " "), named]
             if type in ("jobs", "pipelines"):
                 run = Runs(home, resource.key).last(bundle.target)
-                cells.append(_starts(bundle, resource))
+                cells.append(starts.of(bundle, resource))
                 if run is None:
                     cells.append("never")
                 else:
@@ -199,7 +199,7 @@ def _summary(args: argparse.Namespace) -> int:
                     cells += [_minute(run.start), f"{run.state}{took}" + (f": {run.error}" if run.error else "")]
             elif type == "alerts":
                 found = alerts.last(resource, home)
-                cells += [_starts(bundle, resource), *((_minute(found.time), str(found)) if found else ("never",))]
+                cells += [starts.of(bundle, resource), *((_minute(found.time), str(found)) if found else ("never",))]
             table.add_row(*map(Text, cells))
     Console().print(table)
     return 0
@@ -207,22 +207,6 @@ def _summary(args: argparse.Namespace) -> int:
 
 def _minute(time: str | None) -> str:
     return time[:16].replace("T", " ") if time else ""
-
-
-def _starts(bundle: Bundle, resource: load.Resource) -> str:
-    starts = []
-    if schedule := resource.value.get("schedule"):
-        expression = schedule.plain("quartz_cron_expression", default=schedule.plain("quartz_cron_schedule"))
-        starts.append(_paused(bundle, resource, "schedule", f"{expression} {schedule.plain('timezone_id')}"))
-    if url := resource.value.plain("trigger", "file_arrival", "url"):
-        starts.append(_paused(bundle, resource, "trigger", f"files in {url}"))
-    return ", ".join(starts)
-
-
-def _paused(bundle: Bundle, resource: load.Resource, key: str, text: str) -> str:
-    from lakeflow_local.bundle import triggers
-
-    return f"{text} (paused)" if triggers.is_paused(bundle, resource, key) else text
 
 
 def _validate(args: argparse.Namespace) -> int:

@@ -145,6 +145,7 @@ class _Execution:
             [TaskRun(key, tasks.type_of(entries[key])) for key in order],
         )
         self._run = run
+        self._progress = self._runs.logged(run, self._progress)
         most = int(definition.plain("max_concurrent_runs", default=1))
         # A bundle's jobs queue unless they say otherwise, as the databricks CLI deploys them.
         queued = bool(definition.plain("queue", "enabled", default=True))

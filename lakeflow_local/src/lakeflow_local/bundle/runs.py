@@ -130,6 +130,20 @@ class Runs:
         file = self._file(run_id)
         return self._read(file) if file.is_file() else None
 
+    def log(self, run_id: int) -> Path:
+        """What a run said, a line each with its time in UTC, as far as it has come."""
+        return self._runs / f"{run_id}.log"
+
+    def logged(self, run: JobRun, progress: Callable[[str], None]) -> Callable[[str], None]:
+        """`progress`, which also keeps each line in the log of the run."""
+
+        def say(line: str) -> None:
+            with self.log(run.run_id).open("a", encoding="utf-8") as log:
+                log.write(f"{datetime.now(UTC):%H:%M:%S} {line}\n")
+            progress(line)
+
+        return say
+
     def _file(self, run_id: int) -> Path:
         return self._runs / f"{run_id}.json"
 

@@ -193,14 +193,15 @@ def run_pipeline(
     from lakeflow_local.pipelines import update
 
     spec = pipelines.spec(bundle, pipeline, home)
-    with Runs(home, pipeline.key).recorded(bundle.target) as run:
+    runs = Runs(home, pipeline.key)
+    with runs.recorded(bundle.target) as run:
         result = update.run(
             spark,
             spec,
             refresh=refresh,
             full_refresh=full_refresh,
             reset_checkpoint=reset_checkpoint,
-            progress=progress,
+            progress=runs.logged(run, progress),
         )
         run.trigger["update_id"] = result.update_id
         if not result.succeeded:
