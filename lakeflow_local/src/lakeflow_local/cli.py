@@ -20,6 +20,7 @@ COMMANDS = (
     "lakeflow_local.pipelines.commands",
     "lakeflow_local.dashboard.commands",
     "lakeflow_local.notebook.commands",
+    "lakeflow_local.ui.commands",
 )
 
 

@@ -1,0 +1,1 @@
+"""A local web page with the jobs, pipelines and tables of a bundle."""
