@@ -1,8 +1,11 @@
-"""`make pictures`: draws the data flow of each pipeline and the tasks of each job, as the sources tell them."""
+"""`make pictures`: what the sources tell of themselves: the data flow of each pipeline, the tasks of each job, and
+which columns each rule looks at."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import sqlglot
 
 from lakeflow_local.bundle import graph, load, queries
 from lakeflow_local.pipelines.outline import render
@@ -19,16 +22,35 @@ materialized views, dashed ones views. The same is drawn for any pipeline by
 def drawn() -> dict[Path, str]:
     """File → text of every picture."""
     bundle = load.load(ROOT, "local", [], environment={})
-    parts, files = [_HEAD], {}
+    parts, files, rules = [_HEAD], {}, {}
     for key, pipeline in sorted(bundle.of_type("pipelines").items()):
         outline = queries.outlined(bundle, pipeline)
         assert outline is not None and not outline.errors, f"the pipeline {key} has faults; run bundle validate"
+        rules |= {rule.name: rule.predicate for dataset in outline.datasets for rule in dataset.expectations}
         parts.append(f"## Pipeline `{key}`\n\n```mermaid\n{render.as_mermaid(outline).strip()}\n```\n")
     parts.append("## Jobs\n")
     for key, job in sorted(bundle.of_type("jobs").items()):
         files[ROOT / "docs" / "pictures" / f"{key}.job.svg"] = graph.svg(graph.graph(bundle, job)).strip() + "\n"
         parts.append(f"[`{key}`](../resources/{key}.job.yml)\n\n![tasks of {key}](pictures/{key}.job.svg)\n")
-    return {ROOT / "docs" / "data-flow.md": "\n".join(parts), **files}
+    covered = ROOT / "sql" / "quality" / "shared" / "covered.sql"
+    return {ROOT / "docs" / "data-flow.md": "\n".join(parts), covered: _covered(rules), **files}
+
+
+def _covered(rules: dict[str, str]) -> str:
+    """Rule and column, for each column that the rule's predicate names."""
+    pairs = {
+        (name, column.name)
+        for name, predicate in rules.items()
+        for column in sqlglot.parse_one(predicate, read="databricks").find_all(sqlglot.exp.Column)
+        if not column.table  # a field of the parameter of a lambda
+    }
+    rows = ",\n".join(f"  ('{name}', '{column}')" for name, column in sorted(pairs))
+    return f"""-- The columns that each rule of the pipelines looks at; made by `make pictures` out of the sources.
+SELECT *
+FROM VALUES
+{rows}
+AS covered (rule, column)
+"""
 
 
 def main() -> None:

@@ -80,10 +80,17 @@ def tables(spark: SparkSession) -> Iterator[None]:
         details = {"data_quality": {"expectations": counts}, "metrics": {"num_output_rows": passed}}
         return event(hour, "flow_progress", details, update)
 
+    def described(table: str, *columns: str) -> dict:
+        schema = {"type": "struct", "fields": [{"name": name, "type": "string"} for name in columns]}
+        return event(1, "flow_definition", {"output_dataset": table, "schema_json": json.dumps(schema)}, "u1")
+
     put(
         "ops",
         "members_event_log",
         [
+            described("c.silver.members_changes", "member_id", "email_normalised", "city", "_op"),
+            described("c.silver.members", "member_id", "city"),
+            described("members_normalised", "city"),
             checked(1, "u1", 8, 2),
             event(2, "update_progress", {"state": "COMPLETED"}, "u1"),
             checked(3, "u2", 4, 1),
@@ -188,6 +195,10 @@ def test_every_query_runs_and_returns_what_tiles_ask_for(
     ]
     (error,) = found["errors"].rows
     assert (error["class"], error["errors"], error["table"]) == ("X", 1, "silver.members_changes")
+    assert [(c["table"], c["columns"], c["columns_with_rule"], c["share_of_all"]) for c in found["coverage"].rows] == [
+        ("silver.members_changes", 4, 3, 0.5),
+        ("silver.members", 2, 0, 0.5),
+    ]
     flags = ("is_credit_note", "does_not_reconcile", "has_unknown_customer", "has_no_exchange_rate")
     assert [tuple(r[flag] for flag in flags) for r in found["invoices"].rows] == [(0, 0, 0, 0), (1, 1, 1, 1)]
     assert found["invoices_with_quantity_over_10"].rows == ({"invoices_with_quantity_over_10": 1},)

@@ -1,0 +1,52 @@
+-- The columns of each table, and those that a rule looks at. What an update says of its tables is taken of its last start.
+WITH checks AS (
+  --include checks
+),
+
+events AS (
+  --include events
+),
+
+covered AS (
+  --include covered
+),
+
+described AS (
+  SELECT
+    substring_index(get_json_object(details, '$.flow_definition.output_dataset'), '.', -2) AS `table`,
+    max_by(
+      from_json(
+        get_json_object(details, '$.flow_definition.schema_json'), 'struct<fields: array<struct<name: string>>>'
+      ).fields.name,
+      timestamp
+    ) AS names,
+    max(timestamp) AS described_at
+  FROM events
+  WHERE event_type = 'flow_definition'
+  GROUP BY ALL
+),
+
+looked_at AS (
+  SELECT DISTINCT checks.`table`, covered.column
+  FROM checks
+  INNER JOIN covered ON covered.rule = checks.rule
+),
+
+counted AS (
+  SELECT
+    CAST(described.described_at AS DATE) AS date,
+    described.`table`,
+    size(described.names) AS columns,
+    count(looked_at.column) AS columns_with_rule
+  FROM described
+  LEFT JOIN looked_at ON looked_at.`table` = described.`table` AND array_contains(described.names, looked_at.column)
+  WHERE described.`table` LIKE '%.%' AND described.`table` NOT LIKE '%checks'
+  GROUP BY ALL
+)
+
+SELECT
+  *,
+  columns_with_rule / columns AS share,
+  sum(columns_with_rule) OVER () / sum(columns) OVER () AS share_of_all
+FROM counted
+ORDER BY share DESC, `table`
