@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint pictures docs golden bundle-validate down clean requirements
+.PHONY: help setup demo test lint pictures screenshots notebooks docs golden bundle-validate down clean requirements
 
 help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ lint: setup ## check the style of the Python code
 pictures: setup ## draw pipelines and jobs anew from their sources, and put the SQL of sql/ into the dashboards
 	@.venv/bin/python -m tools.pictures
 	@.venv/bin/python -m dashboards.build
+
+screenshots: setup ## photograph the dashboard and the UI for the documents (wants make demo, chromium)
+	@.venv/bin/python -m tools.screenshots
+
+notebooks: setup ## run the notebooks and keep them with their outputs in docs/notebooks/pages (wants make demo)
+	@.venv/bin/lakeflow-local notebook run docs/notebooks/*.py --output docs/notebooks/pages
 
 docs: setup ## write docs/datasets and the tags of columns from the sources
 	@.venv/bin/python -m tools.dataset_docs

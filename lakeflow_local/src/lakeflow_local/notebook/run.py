@@ -50,13 +50,19 @@ class _Utils(SimpleNamespace):
 
 
 def run(
-    spark: SparkSession, path: Path, parameters: Mapping[str, str] | None = None, *, show: Callable[[str], None] = print
+    spark: SparkSession,
+    path: Path,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    show: Callable[[str], None] = print,
+    before: Callable[[notebooks.Cell], None] = lambda cell: None,
 ) -> None:
     """Runs a notebook from its first cell to its last.
 
     Args:
         parameters: the values of its widgets.
         show: is told what cells print, a table as text.
+        before: is told each cell before it runs, those of Markdown too.
 
     Raises:
         LakeflowError: the file is no notebook, or a cell failed, with its line.
@@ -76,8 +82,11 @@ def run(
         "print": lambda *values, sep=" ", **_: show(sep.join(map(str, values))),
     }
     with _inside(path.resolve().parent), databricks_sql.understood():
-        for cell in notebooks.cells(text, path):
+        for cell in notebooks.cells(text, path, markdown=True):
+            before(cell)
             match cell.language:
+                case notebooks.MARKDOWN:
+                    pass
                 case notebooks.PYTHON:
                     _python(cell, path, names)
                 case notebooks.SQL:

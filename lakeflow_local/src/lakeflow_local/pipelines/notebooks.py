@@ -14,6 +14,7 @@ from lakeflow_local.errors import LakeflowError
 PYTHON = "python"
 SQL = "sql"
 RUN = "run"
+MARKDOWN = "md"
 
 SUFFIXES = (".py", ".sql", ".ipynb")
 
@@ -23,7 +24,7 @@ _MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
 _DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
 _SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!)")
 # What changes nothing in what a pipeline defines.
-_WITHOUT_MEANING = frozenset({"md", "md-sandbox", "pip", "python", "skip"})
+_WITHOUT_MEANING = frozenset({"pip", "python", "skip"})
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Cell:
     """A piece of a source in one language.
 
     Attributes:
-        language: `python`, `sql`, `run` (its text is the path of another notebook), or the name of a magic command
-            that a pipeline ignores.
+        language: `python`, `sql`, `md`, `run` (its text is the path of another notebook), or the name of a magic
+            command that a pipeline ignores.
         line: the line of the file at which the text begins; for a Jupyter notebook, of its code cells put together.
         own: it is in the language of its notebook.
     """
@@ -47,22 +48,27 @@ def is_notebook(text: str, path: Path) -> bool:
     return path.suffix == ".ipynb" or bool(_HEADER.match(text))
 
 
-def cells(text: str, path: Path) -> list[Cell]:
-    """The cells of a Python source or of a Jupyter notebook, Markdown left out.
+def cells(text: str, path: Path, *, markdown: bool = False) -> list[Cell]:
+    """The cells of a Python source or of a Jupyter notebook.
+
+    Args:
+        markdown: those of Markdown too, which nothing runs.
 
     Raises:
         LakeflowError: a Jupyter notebook is not what its name says.
     """
     if path.suffix == ".ipynb":
-        return _of_jupyter(text, path)
-    if not _HEADER.match(text):
+        found = _of_jupyter(text, path)
+    elif _HEADER.match(text):
+        found = _split(text)
+    else:
         return [Cell(PYTHON, text, 1)]
-    return _split(text)
+    return [cell for cell in found if markdown or cell.language != MARKDOWN]
 
 
 def of_other_languages(text: str) -> list[Cell]:
     """The cells of a SQL notebook that are not SQL, Markdown left out."""
-    return [cell for cell in _split(text) if cell.language != SQL] if "MAGIC" in text else []
+    return [cell for cell in _split(text) if cell.language not in (SQL, MARKDOWN)] if "MAGIC" in text else []
 
 
 def defines(text: str) -> bool:
@@ -107,7 +113,7 @@ def _cell(body: str, line: int, plain: str) -> list[Cell]:
 
 
 def _of_magic(name: str, text: str, line: int) -> list[Cell]:
-    name = PYTHON if name == "py" else name
+    name = {"py": PYTHON, "md-sandbox": MARKDOWN}.get(name, name)
     if name == RUN:
         return [Cell(RUN, text.split("\n")[0].split("$")[0].strip().strip("\"'"), line)]
     return [] if name in _WITHOUT_MEANING and name != PYTHON else [Cell(name, text, line)]
@@ -126,10 +132,12 @@ def _of_jupyter(text: str, path: Path) -> list[Cell]:
     found: list[Cell] = []
     line = 1
     for cell in given:
-        if cell.get("cell_type") != "code":
-            continue
         body = cell.get("source") or ""
         body = "".join(body) if isinstance(body, list) else str(body)
+        if cell.get("cell_type") == "markdown":
+            found.append(Cell(MARKDOWN, body, line))
+        if cell.get("cell_type") != "code":
+            continue
         found += _jupyter_cell(body, line, default)
         line += body.count("\n") + 1
     return found
