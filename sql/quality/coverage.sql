@@ -46,7 +46,7 @@ counted AS (
 
 SELECT
   *,
-  columns_with_rule / columns AS share,
+  round(100 * columns_with_rule / columns, 1) AS percent,
   sum(columns_with_rule) OVER () / sum(columns) OVER () AS share_of_all
 FROM counted
-ORDER BY share DESC, `table`
+ORDER BY percent DESC, `table`

@@ -27,7 +27,7 @@ _TRUNCATIONS = {
 }
 _MARKS: dict[str, dict[str, Any]] = {
     "bar": {"type": "bar", "cornerRadiusEnd": 2},
-    "line": {"type": "line", "point": True},
+    "line": {"type": "line", "point": {"size": 50}},
     "area": {"type": "area", "opacity": 0.7},
     "scatter": {"type": "point", "filled": True},
     "pie": {"type": "arc", "innerRadius": {"expr": "min(width, height) / 4"}},
@@ -190,7 +190,7 @@ def _channel(item: dict[str, Any], names: dict[str, str], key: str) -> dict[str,
     if kind == "temporal":
         channel["scale"] = {"type": "utc"}
     if item.get("format", {}).get("type") == "number-percent":
-        channel |= {"axis": {"format": ".0%"}, "format": ".2%"}
+        channel |= {"axis": {"format": "~%"}, "format": ".2%"}
     if kind == "nominal" and key == "x":
         channel["axis"] = {"labelAngle": -30}
     if key == "color":

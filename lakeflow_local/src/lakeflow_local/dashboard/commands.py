@@ -51,7 +51,7 @@ def _preview(args: argparse.Namespace) -> int:
     with session_of(home, bundle, "dashboard", mysql=False) as (spark, _):
         found = rows.fetch(spark, dashboard, parameters, args.schema)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(preview.page(dashboard, found, title=name.replace("_", " ")), encoding="utf-8")
+    output.write_text(preview.page(dashboard, found, title=name.replace("_", " ").capitalize()), encoding="utf-8")
     for dataset, result in found.items():
         if result.error:
             print(f"{dataset}: {result.error}", file=sys.stderr)

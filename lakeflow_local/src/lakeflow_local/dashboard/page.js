@@ -32,9 +32,14 @@ function written(tile, rows, place) {
       const cell = line.insertCell();
       cell.textContent = shown(row[column.field], column);
       if (numeric[i]) cell.className = "number";
+      else if (/^\d{4}-\d\d-\d\d/.test(row[column.field])) cell.className = "time";
     });
   }
-  if (!rows.length) body.insertRow().insertCell().textContent = "no rows";
+  if (!rows.length) {
+    const cell = body.insertRow().insertCell();
+    cell.colSpan = tile.columns.length;
+    cell.textContent = "no rows";
+  }
   place.replaceChildren(table);
 }
 
@@ -54,9 +59,10 @@ async function drawn(tile, place) {
   const text = style.getPropertyValue("--text").trim(), line = style.getPropertyValue("--line").trim();
   const config = {
     background: null,
+    font: "system-ui, sans-serif",
     view: { stroke: null },
-    axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 160 },
-    legend: { labelColor: text, titleColor: text },
+    axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelLimit: 180, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11 },
+    legend: { labelColor: text, titleColor: text, labelFontSize: 11 },
     mark: { color: style.getPropertyValue("--mark").trim() },
     range: { category: dark.matches ? { scheme: "set2" } : { scheme: "tableau10" } },
   };

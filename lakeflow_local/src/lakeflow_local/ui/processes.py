@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from lakeflow_local.home import Home
@@ -30,7 +29,6 @@ class Started:
     key: str
     process: subprocess.Popen
     log: Path
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def going(self) -> bool:

@@ -26,6 +26,8 @@ function replace(part, html) {
   const before = part.querySelector("[data-state]");
   const next = new DOMParser().parseFromString(html, "text/html").body;
   if (before.outerHTML === next.firstElementChild.outerHTML) return;
+  // Nobody's choice is taken out of their hands before the end.
+  if (next.querySelector("[data-going]") && part.querySelector("form:focus-within")) return;
   // What is focused or scrolled stays so.
   const places = (root) => [...root.querySelectorAll("[tabindex], a, button")];
   const focused = places(part).indexOf(document.activeElement);
