@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -306,8 +306,9 @@ class _Pages:
 
     def _datasets(self, pipeline: Resource, outline: Outline, update: Update | None) -> Markup:
         known = {dataset["full"] for dataset in outline.datasets}
+        kept = {table.full for table in tables.every(self.project.home)}
         outside = sorted({name for dataset in outline.datasets for name in dataset["inputs"] if name not in known})
-        nodes = [drawing.Node(name, (name, "outside"), ("outside",), self._table_link(name)) for name in outside]
+        nodes = [drawing.Node(name, (name, "outside"), ("outside",), _table_link(name, kept)) for name in outside]
         for dataset in outline.datasets:
             schema, _, name = dataset["name"].rpartition(".")
             kind = dataset["kind"].replace("_", " ")
@@ -321,15 +322,11 @@ class _Pages:
                 refused += [f"{failed} {'rule' if failed == 1 else 'rules'} failing"] if failed else []
                 lines += [" · ".join(refused)] if refused else []
                 classes.append("warned" if failed and look(progress.state) == "succeeded" else look(progress.state))
-            nodes.append(drawing.Node(dataset["full"], tuple(lines), tuple(classes), self._table_link(dataset["full"])))
+            nodes.append(
+                drawing.Node(dataset["full"], tuple(lines), tuple(classes), _table_link(dataset["full"], kept))
+            )
         edges = [(name, dataset["full"], "") for dataset in outline.datasets for name in dataset["inputs"]]
         return Markup(drawing.svg(f"datasets of {pipeline.name}", nodes, edges, alone=False))
-
-    def _table_link(self, full: str) -> str | None:
-        parts = full.split(".")
-        if len(parts) < 2 or tables.find(self.project.home, parts[-2], parts[-1]) is None:
-            return None
-        return url_for("table", schema=parts[-2], name=parts[-1])
 
     def update(self, key: str, update_id: str) -> str:
         return render_template("update.html", **self._update(key, update_id))
@@ -461,6 +458,12 @@ class _Pages:
         if resource is None:
             abort(404, f"the bundle has no {type.removesuffix('s')} {key}")
         return resource
+
+
+def _table_link(full: str, kept: Collection[str]) -> str | None:
+    schema, _, name = full.rpartition(".")
+    schema = schema.rpartition(".")[2]
+    return url_for("table", schema=schema, name=name) if f"{schema}.{name}" in kept else None
 
 
 def _progress(outline: Outline, update: Update | None) -> list[tuple[Mapping[str, Any], Any]]:
