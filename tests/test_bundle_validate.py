@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +13,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CLI = f"""#!{sys.executable} -S
-import json, os, sys, urllib.error, urllib.request
-def ask(path):
-    request = urllib.request.Request(os.environ["DATABRICKS_HOST"] + path)
+import json, os, sys, urllib.error, urllib.parse, urllib.request
+def ask(path, content=None):
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(os.environ["DATABRICKS_HOST"] + path, data)
     request.add_header("Authorization", "Bearer " + os.environ["DATABRICKS_TOKEN"])
     return json.load(urllib.request.urlopen(request))
 print("cli", *sys.argv[1:], ask("/api/2.0/preview/scim/v2/Me")["userName"], os.environ["BUNDLE_VAR_on_call"])
+folder = "/Workspace/Users/stand-in@example.com/" + sys.argv[-1]
+status = "/api/2.0/workspace/get-status?path=" + urllib.parse.quote(folder, safe="")
 try:
-    ask("/api/2.0/workspace/get-status?path=/Workspace")
+    ask(status)
 except urllib.error.HTTPError as error:
     print(error.code, json.load(error)["error_code"])
+ask("/api/2.0/workspace/mkdirs", {{"path": folder}})
+print(ask(status)["object_type"])
 sys.exit(sys.argv[-1] == os.environ.get("FAILS"))
 """
 
@@ -51,6 +58,13 @@ def test_the_cli_validates_each_target_against_a_stand_in_of_the_workspace(tmp_p
     assert "no workspace is configured: a stand-in on this machine answers" in done.stdout
     for target in ("dev", "staging", "prod"):
         told = f"cli bundle validate --strict -t {target} stand-in@example.com on-call@example.com"
-        assert f"{told}\n404 RESOURCE_DOES_NOT_EXIST" in done.stdout
+        assert f"{told}\n404 RESOURCE_DOES_NOT_EXIST\nDIRECTORY" in done.stdout
     assert run(tmp_path, FAILS="prod").returncode == 1
     assert run(tmp_path, BUNDLE_VAR_landing_url="here").returncode == 1
+
+
+@pytest.mark.skipif(shutil.which("databricks") is None, reason="the databricks CLI is not installed here")
+def test_the_installed_cli_finds_no_fault(tmp_path: Path) -> None:
+    done = run(tmp_path, PATH=os.environ["PATH"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^Target: (\w+)$", done.stdout, re.MULTILINE) == ["dev", "staging", "prod"]

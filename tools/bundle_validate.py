@@ -1,7 +1,8 @@
 """`make bundle-validate`: every target by lakeflow-local, then by the databricks CLI where it is installed.
 
 The CLI asks a workspace who is there even to validate. Where none is configured (`DATABRICKS_HOST`, a profile), a small
-stand-in on this machine answers: a user, an empty workspace, and nothing else.
+stand-in on this machine answers: a user, a workspace without files in which folders can be made, and nothing else. What
+the CLI asks for was read in its sources (`bundle/config/validate`, `libs/sync`) and in its own test server.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 from lakeflow_local import cli
 
@@ -33,18 +35,38 @@ USER = {"id": "1", "userName": "stand-in@example.com", "displayName": "Stand-in"
 class StandIn(BaseHTTPRequestHandler):
     """The part of a workspace's API that validation asks for."""
 
-    def do_GET(self) -> None:
-        if urlsplit(self.path).path == "/api/2.0/preview/scim/v2/Me":
-            return self._answer(200, USER)
-        self._answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"not here: {self.path}"})
+    folders: ClassVar[set[str]] = {"/", "/Workspace"}
 
-    do_POST = do_HEAD = do_GET
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if asked.path == "/api/2.0/preview/scim/v2/Me":
+            return self._answer(200, USER)
+        path = parse_qs(asked.query).get("path", [""])[0]
+        if asked.path == "/api/2.0/workspace/get-status" and path in self.folders:
+            return self._answer(200, {"path": path, "object_type": "DIRECTORY", "object_id": 1})
+        self._refuse()
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if urlsplit(self.path).path == "/api/2.0/workspace/mkdirs":
+            self.folders.add(json.loads(content)["path"])
+            return self._answer(200, {})
+        if urlsplit(self.path).path == "/telemetry-ext":
+            return self._answer(200, {"errors": [], "numProtoSuccess": 1})
+        self._refuse()
+
+    def do_HEAD(self) -> None:
+        self._refuse()
+
+    def _refuse(self) -> None:
+        self._answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"not here: {self.path}"})
 
     def _answer(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Databricks-Org-Id", "1")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
