@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from lakeflow_local import cli
+from lakeflow_local.bundle import load
 from tools import pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +44,87 @@ def test_links_lead_to_what_is_tracked(document: Path) -> None:
     known |= {parent for file in known for parent in file.parents}
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text(encoding="utf-8"))
     assert [link for link in links if (document.parent / link).resolve() not in known] == []
+
+
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+# Verbs and flags of the databricks CLI as its sources have them (cmd/bundle, cmd/auth); asked of it where it is here.
+DATABRICKS = {
+    "auth login": {"--host", "--profile"},
+    "bundle validate": {"-t", "--strict", "--var"},
+    "bundle deploy": {"-t", "--var", "--auto-approve"},
+    "bundle summary": {"-t", "--var"},
+    "bundle run": {"-t", "--var", "--params"},
+    "bundle destroy": {"-t", "--var", "--auto-approve"},
+}
+
+
+def commands() -> list[tuple[str, list[str], bool]]:
+    """Program, arguments, and whether it stands in a block to be copied, of all commands in the documents."""
+    program = rf"(?:\.venv/bin/)?((?:databricks|lakeflow-local|{'|'.join(SCRIPTS)}) "
+    found = {}
+    for document in [*DOCUMENTS, ROOT / "benchmarks" / "README.md"]:
+        text = document.read_text(encoding="utf-8").replace("\\\n", "")
+        blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        whole = [line for block in blocks for line in re.findall(rf"^{program}.*)", block, re.MULTILINE)]
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for complete, lines in ((True, whole), (False, re.findall(rf"`{program}[^`]+)`", prose))):
+            for line in lines:
+                found[tuple(shlex.split(" ".join(re.split(r"\s#|\s<", line)[0].split())))] = complete
+    return [(program, arguments, complete) for (program, *arguments), complete in found.items()]
+
+
+def script(name: str) -> argparse.ArgumentParser:
+    """The parser of an entry point, taken where it is about to parse."""
+
+    class Made(Exception):
+        pass
+
+    def taken(self: argparse.ArgumentParser, *_: object) -> None:
+        raise Made(self)
+
+    module = importlib.import_module(SCRIPTS[name].partition(":")[0])
+    if hasattr(module, "parser"):
+        return module.parser()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Made) as made:
+        patch.setattr(argparse.ArgumentParser, "parse_args", taken)
+        module._parse([])
+    return made.value.args[0]
+
+
+def chosen(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser of the subcommand that the arguments begin with."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and arguments:
+            assert arguments[0] in action.choices, f"{parser.prog} has no {arguments[0]}"
+            return chosen(action.choices[arguments[0]], arguments[1:])
+    return parser
+
+
+def test_documented_commands_are_those_there_are() -> None:
+    bundle = load.load(ROOT, environment={})
+    programs = {"lakeflow-local": cli.build_parser()}
+    seen = set()
+    for program, arguments, complete in commands():
+        seen.add(program)
+        flags = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+        if program == "databricks":
+            verb = " ".join(arguments[:2])
+            assert flags <= DATABRICKS[verb], f"{program} {verb}"
+            if verb == "bundle run":
+                assert bundle.find(arguments[2], "jobs", "pipelines")
+            continue
+        parser = programs.get(program) or programs.setdefault(program, script(program))
+        if complete:
+            parser.parse_args(arguments)
+        assert flags <= {*chosen(parser, arguments)._option_string_actions}, f"{program} {shlex.join(arguments)}"
+    assert seen >= {"databricks", "lakeflow-local", "lakehouse-ops", "land-invoices", "members-generate"}
+
+
+@pytest.mark.skipif(shutil.which("databricks") is None, reason="the databricks CLI is not installed here")
+@pytest.mark.parametrize("verb", DATABRICKS)
+def test_the_installed_cli_has_those_flags(verb: str) -> None:
+    told = subprocess.run(["databricks", *verb.split(), "--help"], check=True, capture_output=True, text=True).stdout
+    assert {flag for flag in DATABRICKS[verb] if not re.search(rf"(?<![\w-]){flag}\b", told)} == set()
 
 
 def test_the_tutorial_holds_together(tmp_path: Path) -> None:
