@@ -1,4 +1,7 @@
-"""`make demo` as a user runs it, after two runs that were killed; then the README's other commands."""
+"""`make demo`, killed in the middle and repeated; then the README's other commands.
+
+The repeat and the commands run in the Java of this process, which each of them would start anew from a shell.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,22 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from glob import glob
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
+from demo import __main__ as program
 from ingest.members.table import DDL, MEMBERS
 from ingest.source import Source
+from lakeflow_local import cli
 from tests.conftest import OF_SETUP, SHARED
 
 ROOT = Path(__file__).parents[1]
@@ -44,21 +54,37 @@ def run(command: str, home: Path, **more: str) -> subprocess.CompletedProcess:
     )
 
 
+@contextmanager
+def as_from_a_shell(home: Path) -> Iterator[StringIO]:
+    """This process in the environment of a new one; what it prints."""
+    output = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(output):
+        for name in set(os.environ) - set(environment(home)):
+            patch.delenv(name)
+        for name, value in environment(home).items():
+            patch.setenv(name, value)
+        terminated = signal.getsignal(signal.SIGTERM)
+        yield output
+        signal.signal(signal.SIGTERM, terminated)
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The home after `make demo`, and its figures.
+    """The home after `make demo`, its figures, and what a person sees of it.
 
-    Two runs before it are killed, in the middle of an ingest and of an update. A repeat has to give what a first run
-    gives, so the figures are those that the numbers of the rounds add up to.
+    A run before it is killed in the middle of an update. A repeat has to give what a first run gives, so the figures
+    are those that the numbers of the rounds add up to.
     """
     home = made_home(tmp_path_factory.mktemp("demo") / "home")
     try:
-        for told in ("members_ingest: ingest: started", "members_changes"):
-            kill_when(home, told)
-        done = run(f"make demo DEMO={shlex.quote(SIZE)}", home)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        yield home, json.loads((home / "demo.json").read_text()), done.stdout
+        kill_when(home, "members_changes")
+        with as_from_a_shell(home) as output, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["demo", *SIZE.split()])
+            assert program.main() == 0, output.getvalue()[-3000:]
+        yield home, json.loads((home / "demo.json").read_text()), output.getvalue()
     finally:
+        if (session := SparkSession.getActiveSession()) is not None:
+            session.stop()
         run(".venv/bin/lakeflow-local down", home)
 
 
@@ -120,9 +146,12 @@ def test_the_two_commands_of_the_readme():
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
 def test_the_other_commands_of_the_readme(demo, command):
     home, _, _ = demo
-    done = run(command, home)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip()
+    name, *words = shlex.split(command)
+    assert name == ".venv/bin/lakeflow-local"
+    arguments = [part for word in words for part in sorted(glob(word, root_dir=ROOT)) or [word]]
+    with as_from_a_shell(home) as output:
+        assert cli.main(arguments) == 0, output.getvalue()[-2000:]
+    assert output.getvalue().strip()
 
 
 def test_the_users_own_mysql_and_bucket(endpoints, tmp_path, monkeypatch):
@@ -157,21 +186,24 @@ def test_the_users_own_mysql_and_bucket(endpoints, tmp_path, monkeypatch):
 
 
 def kill_when(home: Path, told: str) -> None:
-    """Runs the demo and kills it half a second after its output says `told`: `kill -9`, no clean-up of any kind."""
+    """Runs `make demo` and kills it half a second after its output says `told`: `kill -9`, no clean-up of any kind."""
     process = subprocess.Popen(
-        [ROOT / ".venv" / "bin" / "python", "-u", "-m", "demo", *SIZE.split()],
+        ["make", "demo", f"DEMO={SIZE}"],
         cwd=ROOT,
-        env=environment(home),
+        env=environment(home, PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
+    seen = []
     for line in process.stdout:
+        seen.append(line)
         if told in line:
             break
     else:
-        pytest.fail(f"the demo ended before it said {told!r}")
+        pytest.fail(f"the demo ended before it said {told!r}: {''.join(seen)[-3000:]}")
     time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait(30)
     process.stdout.close()
