@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ def _ui(args: argparse.Namespace) -> int:
         allow_runs=args.allow_runs,
         show_pii=args.show_pii,
     )
+    threading.Thread(target=project.follow_all, name="outlines", daemon=True).start()
     server = waitress.create_server(app, sockets=[listening], threads=_THREADS, ident=None)
     print(f"http://127.0.0.1:{port}/?token={access.token}\nCtrl-C ends it.", flush=True)
     try:

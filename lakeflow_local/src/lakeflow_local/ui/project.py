@@ -96,6 +96,11 @@ class Project:
                 self._outlines[pipeline.key] = kept
         return kept[1]
 
+    def follow_all(self) -> None:
+        """Follows the sources of every pipeline before somebody asks."""
+        for pipeline in self.bundle().of_type("pipelines").values():
+            self.outline(pipeline)
+
     def _followed(self, spec: PipelineSpec) -> Outline:
         command = [sys.executable, "-m", "lakeflow_local.cli", "pipelines", "graph", spec.key, "--json"]
         done = subprocess.run(
