@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from lakeflow_local import home as homes
@@ -27,7 +27,7 @@ from lakeflow_local.bundle.runs import Runs
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 DASHBOARD = ROOT / "dashboards" / "data_quality.lvdash.json"
-WIDTH, MOST_HEIGHT = 1280, 1500
+WIDTH, MOST_HEIGHT = 1280, 1000
 _COMMAND = [sys.executable, "-m", "lakeflow_local.cli"]
 _SQL = """SELECT country_name, count(*) AS members, min(email) AS first_email
 FROM silver.members GROUP BY ALL ORDER BY members DESC"""
@@ -43,29 +43,38 @@ def main() -> None:
     page = home.path / "dashboard.html"
     subprocess.run([*_COMMAND, "dashboard", "preview", str(DASHBOARD), "-o", str(page)], cwd=ROOT, check=True)
     with _browser() as browser, _served() as url:
-        browser.get(page.as_uri())
-        WebDriverWait(browser, 60).until(
-            lambda _: browser.find_elements(By.CSS_SELECTOR, "[data-tile] svg, [data-tile] canvas")
-        )
-        time.sleep(2)  # the last charts
-        for section in browser.find_elements(By.CSS_SELECTOR, "main > section"):
-            _photograph(browser, f"dashboard_{section.get_attribute('id')}", section)
-        browser.get(url)
-        base = url.partition("/?")[0]
-        for name, path, scheme in (
-            ("ui_home", "/", "light"),
-            ("ui_pipeline", "/pipelines/members", "light"),
-            ("ui_pipeline_dark", "/pipelines/members", "dark"),
-            ("ui_run", f"/jobs/members_refresh/runs/{run.run_id}", "light"),
-            ("ui_table", "/tables/silver/members", "dark"),
-        ):
-            browser.get(base + path)
-            _photograph(browser, name, scheme=scheme)
-        browser.get(f"{base}/sql")
-        browser.find_element(By.ID, "text").send_keys(_SQL)
-        browser.find_element(By.CSS_SELECTOR, "button.main").click()
-        WebDriverWait(browser, 120).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "table.data"))
-        _photograph(browser, "ui_sql")
+        _dashboard(browser, page)
+        _pages(browser, url, run.run_id)
+        _query(browser, url)
+
+
+def _dashboard(browser: webdriver.Chrome, page: Path) -> None:
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 60).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "[data-ready]"))
+    for section in browser.find_elements(By.CSS_SELECTOR, "main > section"):
+        _photograph(browser, f"dashboard_{section.get_attribute('id')}", section)
+
+
+def _pages(browser: webdriver.Chrome, url: str, run_id: int) -> None:
+    base = url.partition("/?")[0]
+    browser.get(url)
+    for name, path, scheme in (
+        ("ui_home", "/", "light"),
+        ("ui_pipeline", "/pipelines/members", "light"),
+        ("ui_pipeline_dark", "/pipelines/members", "dark"),
+        ("ui_run", f"/jobs/members_refresh/runs/{run_id}", "light"),
+        ("ui_table", "/tables/silver/members", "dark"),
+    ):
+        browser.get(base + path)
+        _photograph(browser, name, scheme=scheme)
+
+
+def _query(browser: webdriver.Chrome, url: str) -> None:
+    browser.get(url.partition("/?")[0] + "/sql")
+    browser.find_element(By.ID, "text").send_keys(_SQL)
+    browser.find_element(By.CSS_SELECTOR, "button.main").click()
+    WebDriverWait(browser, 120).until(lambda _: browser.find_elements(By.CSS_SELECTOR, "table.data"))
+    _photograph(browser, "ui_sql")
 
 
 @contextmanager
@@ -98,7 +107,9 @@ def _served() -> Iterator[str]:
         server.communicate(timeout=60)
 
 
-def _photograph(browser: webdriver.Chrome, name: str, element=None, *, scheme: str = "light") -> None:
+def _photograph(
+    browser: webdriver.Chrome, name: str, element: WebElement | None = None, *, scheme: str = "light"
+) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     area = {"x": 0, "y": 0, "width": WIDTH}
