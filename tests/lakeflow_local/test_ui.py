@@ -380,9 +380,12 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
         project = Project(Home(tmp_path / "b", tmp_path / "b" / ".lakehouse"))
         client = client_of(project, session=lambda: nullcontext(spark))
 
-        def ask(text: str, client: FlaskClient = client) -> str:
+        def post(text: str, client: FlaskClient = client) -> str:
             form = {"form_token": ACCESS.form, "text": text.format(s=schema), "limit": "50"}
-            page = client.post("/sql", data=form).headers["Location"]
+            return client.post("/sql", data=form).headers["Location"]
+
+        def ask(text: str, client: FlaskClient = client) -> str:
+            page = post(text, client)
             deadline = time.monotonic() + 60
             while "data-going" in (answer := client.get(f"{page}/live").text) and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -400,6 +403,12 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
         assert "UNRESOLVED_COLUMN" in ask("SELECT nope FROM {s}.customers")
         assert "<td>customers</td>" in ask("SHOW TABLES IN {s}")
         assert "&lt;script&gt;" in ask(f'SELECT "{BAD}" AS x')
+        endless = post("SELECT count(*) FROM range(1000000000000) a, range(1000000) b")
+        while not spark.sparkContext.statusTracker().getActiveStageIds():
+            time.sleep(0.05)
+        assert client.post(f"{endless}/cancel", data={"form_token": ACCESS.form}).status_code == 303
+        assert "canceled" in client.get(endless).text and "1 row in" in ask("SELECT 1")
+        assert not spark.sparkContext.statusTracker().getActiveStageIds()
         shown = client_of(project, session=lambda: nullcontext(spark), show_pii=True)
         assert "ann@example.com" in ask("SELECT email FROM {s}.seen", shown)
     finally:

@@ -44,6 +44,7 @@ class Query:
         state: WAITING, STARTING (Spark), RUNNING, DONE, FAILED or CANCELED.
         masked: the tables of which columns were masked, with these columns.
         seconds: without the start of Spark.
+        session: what runs it, while it runs.
     """
 
     id: str
@@ -56,7 +57,7 @@ class Query:
     error: str | None = None
     masked: tuple[str, ...] = ()
     seconds: float | None = None
-    asked: float = field(default_factory=time.monotonic)
+    session: Any = field(default=None, repr=False)
 
     @property
     def going(self) -> bool:
@@ -150,10 +151,8 @@ class Console:
 
     def cancel(self, id: str) -> None:
         if (asked := self._queries.get(id)) is not None and asked.going:
-            asked.state = "CANCELED"
-            asked.error = "canceled"
-            if self._spark is not None:
-                self._spark.interruptTag(asked.id)
+            asked.state, asked.error = "CANCELED", "canceled"
+            _interrupt(asked)
 
     def _work(self) -> None:
         while True:
@@ -192,6 +191,7 @@ class Console:
             # Whatever it is, inside parentheses Spark's parser takes a query and nothing else.
             own._jsparkSession.sessionState().sqlParser().parsePlan(f"SELECT * FROM (\n{text}\n)")
         own.addTag(asked.id)
+        asked.session = own
         clock = threading.Timer(SECONDS, self._too_long, (asked,))
         clock.daemon = True
         clock.start()
@@ -200,6 +200,7 @@ class Console:
             rows = frame.limit(asked.limit + 1).collect()
         finally:
             clock.cancel()
+            asked.session = None
             own.removeTag(asked.id)
         asked.columns, asked.more = tuple(frame.columns), len(rows) > asked.limit
         asked.rows = tuple(tuple(shown(value) for value in row) for row in rows[: asked.limit])
@@ -209,8 +210,13 @@ class Console:
 
     def _too_long(self, asked: Query) -> None:
         self._failed(asked, f"it took longer than the {SECONDS} s that a query has here; ask for less")
-        if self._spark is not None:
-            self._spark.interruptTag(asked.id)
+        _interrupt(asked)
+
+
+def _interrupt(asked: Query) -> None:
+    # Another session than that of the query has no tag of it.
+    if (session := asked.session) is not None:
+        session.interruptTag(asked.id)
 
 
 def shown(value: Any) -> str | None:
