@@ -92,7 +92,10 @@ def spec(widget: Widget, filters: Iterable[Filter]) -> dict[str, Any]:
     query = _query(widget)
     names = {name: f"f{number}" for number, name in enumerate(query.fields)}
     encoding = _encoding(widget.type, widget.spec.get("encodings", {}), names)
-    drawn = {**_data(query, names, list(filters)), "mark": _MARKS[widget.type], "encoding": encoding}
+    mark = _MARKS[widget.type]
+    if widget.type == "bar" and encoding.get("x", {}).get("type") == "ordinal":
+        mark = {**mark, "width": {"expr": "min(bandwidth('x'), 72)"}}  # few days are no wall
+    drawn = {**_data(query, names, list(filters)), "mark": mark, "encoding": encoding}
     return _with_dates(drawn)
 
 
@@ -194,7 +197,7 @@ def _channel(item: dict[str, Any], names: dict[str, str], key: str) -> dict[str,
     if kind == "nominal" and key == "x":
         channel["axis"] = {"labelAngle": -30}
     if key == "color":
-        channel["legend"] = {"orient": "bottom", "title": None, "columns": 4}
+        channel["legend"] = {"orient": "bottom", "title": None, "columns": 3}
     return channel
 
 
