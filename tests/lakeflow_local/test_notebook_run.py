@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.notebook.page import page
 from lakeflow_local.notebook.run import run
 
 
@@ -66,3 +67,32 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path) -> None:
         run(None, tmp_path / "m.py")
     with pytest.raises(LakeflowError, match="there is no such file"):
         run(None, tmp_path / "none.py")
+
+
+def test_a_page_has_text_code_and_what_cells_gave(tmp_path: Path) -> None:
+    cells = (
+        "# MAGIC %md\n# MAGIC # Title\n# MAGIC Some `text`.",
+        "import sys\nsys.stdout.write('to the terminal  \\n')\nprint('```')",
+        "x = 1",
+    )
+    file = tmp_path / "n.py"
+    file.write_text("# Databricks notebook source\n" + "\n# COMMAND ----------\n".join(cells), encoding="utf-8")
+    assert page(None, file) == dedent("""\
+        # Title
+        Some `text`.
+
+        ````python
+        import sys
+        sys.stdout.write('to the terminal  \\n')
+        print('```')
+        ````
+
+        ````text
+        to the terminal
+        ```
+        ````
+
+        ```python
+        x = 1
+        ```
+        """)

@@ -92,8 +92,8 @@ def _acyclic(keys: list[str], edges: list[tuple[str, str, str]]) -> list[tuple[s
         try:
             TopologicalSorter(before).prepare()
         except CycleError as error:
-            circle = error.args[1]
-            edges = [edge for edge in edges if edge[:2] not in ((circle[0], circle[1]), (circle[1], circle[0]))]
+            circle = {frozenset(pair) for pair in pairwise(error.args[1])}
+            edges.remove(next(edge for edge in reversed(edges) if frozenset(edge[:2]) in circle))
         else:
             return edges
 
