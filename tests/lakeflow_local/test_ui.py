@@ -403,6 +403,12 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
         assert "UNRESOLVED_COLUMN" in ask("SELECT nope FROM {s}.customers")
         assert "<td>customers</td>" in ask("SHOW TABLES IN {s}")
         assert "&lt;script&gt;" in ask(f'SELECT "{BAD}" AS x')
+        for writes in (
+            "FROM {s}.customers INSERT INTO {s}.customers SELECT *",
+            "WITH a AS (SELECT 1) DELETE FROM {s}.customers",
+        ):
+            assert 'class="fault"' in ask(writes)
+        assert spark.table(f"{schema}.customers").count() == 1
         endless = post("SELECT count(*) FROM range(1000000000000) a, range(1000000) b")
         while not spark.sparkContext.statusTracker().getActiveStageIds():
             time.sleep(0.05)
