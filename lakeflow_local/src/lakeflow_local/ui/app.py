@@ -187,8 +187,6 @@ class _Pages:
             "last": self.project.runs(resource.key).last(self.project.bundle().target),
         }
 
-    # Jobs
-
     def job(self, key: str) -> str:
         job = self._resource("jobs", key)
         return render_template("job.html", job=job, starts=starts.of(self.project.bundle(), job), **self._job(job))
@@ -277,8 +275,6 @@ class _Pages:
                 found[str(task.plain("task_key"))] = pipeline.key
         return found
 
-    # Pipelines
-
     def pipeline(self, key: str) -> str:
         return render_template("pipeline.html", **self._pipeline(key))
 
@@ -359,8 +355,6 @@ class _Pages:
             "going": update.going,
         }
 
-    # Tables
-
     def tables(self) -> str:
         schemas: dict[str, list[tables.Table]] = {}
         for table in tables.every(self.project.home):
@@ -392,8 +386,6 @@ class _Pages:
             fault=fault,
             commits=list(tables.history(delta, _COMMITS)),
         )
-
-    # SQL
 
     def sql(self) -> str:
         return render_template("sql.html", text=request.args.get("text", ""), **self._sql())
@@ -430,8 +422,6 @@ class _Pages:
         if asked is None:
             abort(404, "this query is no longer kept; ask it again")
         return asked
-
-    # What changes something
 
     def start(self, type: str, key: str) -> Response:
         self._changing()
