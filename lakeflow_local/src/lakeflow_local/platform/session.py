@@ -42,6 +42,7 @@ def start(
     conf: Mapping[str, str] | None = None,
     master: str = "local[*]",
     long_running: bool = False,
+    memory: int | None = None,
 ) -> SparkSession:
     """The session of this process: the running one where its fixed settings are the same, else a new one.
 
@@ -53,12 +54,13 @@ def start(
         master: as Spark's own.
         long_running: use Java's optimising compiler and collector. They pay after minutes of work; without them a
             session starts, and small data is done, sooner. It is the first session of a process that decides.
+        memory: of Java's heap, in MiB, decided likewise; None is `driver_memory`.
 
     Raises:
         LakeflowError: set-up has not been run, or Java does not start.
     """
     settings = {**_platform(home, endpoints), **_cluster(home, master), **(conf or {})}
-    launch(home, long_running=long_running)
+    launch(home, long_running=long_running, memory=memory)
     # read whenever a context is made, and inherited by the workers
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     active = SparkSession.getActiveSession()
@@ -191,14 +193,16 @@ def _s3(endpoints: Endpoints) -> dict[str, str]:
     }
 
 
-def launch(home: Home, *, long_running: bool = False, options: Sequence[str] | None = None) -> None:
+def launch(
+    home: Home, *, long_running: bool = False, memory: int | None = None, options: Sequence[str] | None = None
+) -> None:
     """Starts the JVM of this process unless there is one.
 
     What only the command line can say is said there; the settings, which hold passwords, follow over a socket.
 
     Args:
         home: where the jars and the logs are.
-        long_running: as in `start`.
+        long_running, memory: as in `start`.
         options: of the JVM, in place of those that use the AppCDS archive.
 
     Raises:
@@ -209,21 +213,23 @@ def launch(home: Home, *, long_running: bool = False, options: Sequence[str] | N
     runtime = java.find(home)
     options = archive.options(home, runtime) if options is None else options
     try:
-        gateway = _gateway(home, runtime, long_running, options)
+        gateway = _gateway(home, runtime, long_running, memory or driver_memory(), options)
     except LakeflowError:
         if not options:
             raise
-        gateway = _gateway(home, runtime, long_running, ())  # Java ends at an archive that is damaged
+        gateway = _gateway(
+            home, runtime, long_running, memory or driver_memory(), ()
+        )  # Java ends at an archive that is damaged
     SparkContext._ensure_initialized(gateway=gateway)
     atexit.register(end, gateway.proc)
 
 
-def _gateway(home: Home, runtime: java.Java, long_running: bool, options: Sequence[str]) -> JavaGateway:
+def _gateway(home: Home, runtime: java.Java, long_running: bool, memory: int, options: Sequence[str]) -> JavaGateway:
     log = _log_file(home)
     options = [
         *(() if long_running else jars.QUICK_START),
         *_ROOM,
-        f"-Xms{driver_memory() // 2}m",
+        f"-Xms{memory // 2}m",
         *runtime.options,
         *options,
         f"-Dlog4j2.configurationFile={LOG4J}",
@@ -231,7 +237,7 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, options: Sequen
         f"-Dderby.stream.error.file={log}",
     ]
     arguments = [
-        *("--driver-memory", f"{driver_memory()}m"),
+        *("--driver-memory", f"{memory}m"),
         *("--driver-class-path", class_path(home)),
         *("--driver-java-options", " ".join(options)),
         "pyspark-shell",
