@@ -1,10 +1,10 @@
 """The whole way from MySQL to Parquet, this project's and its peers', in one run at equal TLS.
 
-    python -m benchmarks.ingest --rows 1000000 --peers PYTHON [--tls on|off] [--times 1] [--only NAME …]
+    python -m benchmarks.ingest --rows 1000000 --peers PYTHON [--to s3|disk] [--tls on|off] [--times 1] [--only NAME …]
 
 PYTHON is that of an environment with benchmarks/ingest/peers.txt; without it only Spark's ways run. Each is a process
 of its own: wall, CPU seconds and peak resident memory of the whole tree, files and bytes, and whether the content is
-the source's. Compare ratios within one run.
+the source's. Compare ratios within one run. `--incremental` runs nothing of this, but runs that find 1,000 changes.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pandas.util import hash_pandas_object
 
-from ingest.members.table import MEMBERS
+from benchmarks.ingest import data
 from ingest.source import Source
 from lakeflow_local import home as homes
 from lakeflow_local.platform import servers
+from lakeflow_local.platform.mariadb import make_ready
 
 ROOT = Path(__file__).resolve().parents[2]
-DATABASE = "lakehouse_benchmark"
-SPARK = ("ingest", "spark_defaults")
-PEERS = ("connectorx", "polars", "duckdb", "dlt_connectorx", "dlt_pyarrow")
+BUCKET = "landing"
+SPARK = ("arrow", "jdbc", "spark_defaults")
+PEERS = ("connectorx", "polars", "duckdb", "dlt_connectorx", "dlt_pyarrow", "parquet_from_memory")
+FLOORS = ("wire",)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Measured:
     peak_mb: float
     files: int = 0
     bytes: int = 0
-    sound: bool = False
+    sound: bool | None = None
     fault: str = ""
 
 
@@ -56,66 +55,114 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--peers", help="Python of the peers' environment")
+    parser.add_argument("--to", choices=("s3", "disk"), default="s3")
     parser.add_argument("--tls", choices=("on", "off"), default="on")
     parser.add_argument("--times", type=int, default=1, help="of each the fastest counts")
-    parser.add_argument("--only", nargs="*", default=[*SPARK, *PEERS])
-    parser.add_argument("--incremental", action="store_true", help="also what 1,000 changes cost in a warm session")
+    parser.add_argument("--only", nargs="*", default=[*SPARK, *PEERS, *FLOORS])
+    parser.add_argument("--incremental", action="store_true", help="only what 1,000 changes cost in a warm session")
     options = parser.parse_args()
     home = homes.find(ROOT)
-    url = _database(servers.up(home).mysql_url, options.tls)
-    os.environ["LAKEHOUSE_MYSQL_URL"] = url
+    endpoints = servers.up(home, buckets=(BUCKET,))
+    os.environ["LAKEHOUSE_MYSQL_URL"] = endpoints.mysql_url
+    data.load(Source.of(), options.rows)
+    url = endpoints.mysql_url.replace("/lakehouse?", f"/{data.name(options.rows)}?")
+    if options.tls == "off":
+        url = f"{url.split('?')[0]}?ssl_mode=DISABLED"
+    os.environ |= {
+        "LAKEHOUSE_MYSQL_URL": url,
+        "AWS_ENDPOINT_URL": endpoints.s3_endpoint,
+        "AWS_ACCESS_KEY_ID": endpoints.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": endpoints.s3_secret_key,
+        "AWS_REGION": servers.S3_REGION,
+        "PATH": f"{make_ready(home) / 'bin'}:{os.environ['PATH']}",
+    }
     print(
-        f"{options.rows:,} rows, TLS {options.tls}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True
+        f"{options.rows:,} rows, to {options.to}, TLS {options.tls}, {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}",
+        flush=True,
     )
-    print(_ours("load", "none", str(options.rows)).stdout.strip().splitlines()[-1], flush=True)
-    truth = _truth(url)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        found = []
-        for name in options.only:
-            if name in PEERS and not options.peers:
-                continue
-            runs = [_measured(name, url, Path(folder, f"{name}_{n}"), options, truth) for n in range(options.times)]
-            found.append(min(runs, key=lambda run: run.wall))
-            _show(found[-1], found[0])
-        if options.incremental:
-            told = _ours("incremental", str(Path(folder, "again"))).stdout
-            print("\n".join(line for line in told.splitlines() if line.startswith("incremental")))
+    if options.incremental:
+        command = [sys.executable, "-m", "benchmarks.ingest.ours", "incremental", _target("again", options, home.s3)[0]]
+        told = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        print("\n".join(line for line in told.splitlines() if line.startswith("incremental")))
+        return
+    found: list[tuple[Measured, Path]] = []
+    for name in options.only:
+        if name in PEERS and not options.peers:
+            continue
+        runs = [_measured(name, url, options, home.s3) for _ in range(options.times)]
+        best = min(runs, key=lambda run: run[0].wall)
+        for _, folder in runs:
+            if folder != best[1]:
+                shutil.rmtree(folder, ignore_errors=True)
+        found.append(best)
+        _show(best[0], found[0][0])
+    expected = data.truth(home, options.rows)
+    for run, folder in found:
+        if run.files:
+            sound = data.content(_files(folder)) == expected
+            print(f"{run.name:<20} content {'equal' if sound else 'DIFFERS'}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _show(run: Measured, first: Measured) -> None:
     if run.fault:
-        print(f"{run.name:<16} failed: {run.fault[:150]}", flush=True)
+        print(f"{run.name:<20} failed: {run.fault[:150]}", flush=True)
         return
     print(
-        f"{run.name:<16} {run.wall:7.1f} s {run.wall / first.wall:5.2f} x  {run.cpu:7.1f} s CPU {run.peak_mb:7.0f} MB  "
-        f"{run.files} files {run.bytes} bytes  content {'equal' if run.sound else 'DIFFERS'}",
+        f"{run.name:<20} {run.wall:7.1f} s {run.wall / first.wall:5.2f} x  {run.cpu:7.1f} s CPU {run.peak_mb:7.0f} MB  "
+        f"{run.files} files {run.bytes} bytes",
         flush=True,
     )
 
 
-def _measured(name: str, url: str, folder: Path, options: argparse.Namespace, truth: tuple[int, int]) -> Measured:
+def _target(name: str, options: argparse.Namespace, buckets: Path) -> tuple[str, Path]:
+    """Where a way writes, as a URL and as the folder that has it then: the S3 server keeps its buckets in folders."""
+    own = f"benchmark-{name}-{uuid.uuid4().hex[:8]}"
+    if options.to == "s3":
+        return f"s3://{BUCKET}/{own}", buckets / BUCKET / own
+    folder = Path(tempfile.gettempdir(), own)
+    folder.mkdir()
+    return f"file://{folder}", folder
+
+
+def _measured(name: str, url: str, options: argparse.Namespace, buckets: Path) -> tuple[Measured, Path]:
+    target, folder = _target(name, options, buckets)
     if name in PEERS:
-        folder.mkdir(parents=True)
-        command = [options.peers, str(ROOT / "benchmarks/ingest/peers.py"), name, url, "members", str(folder)]
-        command.append(options.tls)
+        command = [options.peers, str(ROOT / "benchmarks/ingest/peers.py"), name, "members", target, options.tls]
+    elif name in FLOORS:
+        command = _wire(url, options.tls)
     else:
-        command = [sys.executable, "-m", "benchmarks.ingest.ours", name, f"file://{folder}"]
+        command = [sys.executable, "-m", "benchmarks.ingest.ours", name, target]
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=subprocess.STDOUT)
+        output = subprocess.DEVNULL if name in FLOORS else told
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=told)
         watch = _Watch(process.pid)
         failed = process.wait() != 0
         wall = time.monotonic() - started
         cpu, peak = watch.end()
         told.seek(0)
         last = (told.read().strip().splitlines() or ["it said nothing"])[-1]
+    run = Measured(name, wall, cpu, peak)
     if failed:
-        return Measured(name, wall, cpu, peak, fault=last)
-    files = [path for path in folder.rglob("*.parquet") if "_dlt" not in str(path.relative_to(folder))]
-    count, size = len(files), sum(path.stat().st_size for path in files)
-    sound = _content([pq.read_table(path, columns=list(MEMBERS.columns)) for path in files]) == truth
-    shutil.rmtree(folder, ignore_errors=True)
-    return Measured(name, wall, cpu, peak, count, size, sound)
+        return replace(run, fault=last), folder
+    files = _files(folder)
+    return replace(run, files=len(files), bytes=sum(path.stat().st_size for path in files)), folder
+
+
+def _files(folder: Path) -> list[Path]:
+    found = [path.relative_to(folder) for path in folder.rglob("*.parquet")]
+    return [folder / path for path in found if "_dlt" not in str(path)]
+
+
+def _wire(url: str, tls: str) -> list[str]:
+    """MariaDB's own client, to nowhere."""
+    parts = urlsplit(url)
+    os.environ["MYSQL_PWD"] = parts.password
+    secured = [f"--ssl-ca={Source.of().ssl_ca}"] if tls == "on" else ["--skip-ssl"]
+    server = ["--protocol=tcp", f"--host={parts.hostname}", f"--port={parts.port}", f"--user={parts.username}"]
+    return ["mariadb", *server, *secured, "--quick", "--batch", parts.path[1:], "--execute=SELECT * FROM members"]
 
 
 class _Watch:
@@ -145,45 +192,6 @@ class _Watch:
             except psutil.Error:
                 continue
             self._peak = max(self._peak, resident)
-
-
-def _ours(what: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "benchmarks.ingest.ours", what, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-
-
-def _database(url: str, tls: str) -> str:
-    with closing(_source(url).connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-        cursor.execute(f"CREATE DATABASE {DATABASE}")
-    url = url.replace("/lakehouse?", f"/{DATABASE}?")
-    return url if tls == "on" else f"{url.split('?')[0]}?ssl_mode=DISABLED"
-
-
-def _source(url: str) -> Source:
-    os.environ["BENCHMARK_URL"] = url
-    return Source.of("env:BENCHMARK_URL")
-
-
-def _truth(url: str) -> tuple[int, int]:
-    names = list(MEMBERS.columns)
-    with closing(_source(url).connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(names)} FROM members")
-        parts = []
-        while rows := cursor.fetchmany(50_000):
-            parts.append(pa.table({name: [row[n] for row in rows] for n, name in enumerate(names)}))
-    return _content(parts)
-
-
-def _content(tables: list[pa.Table]) -> tuple[int, int]:
-    """Rows, and a sum over their hashes that does not depend on order, files and the way text is stored."""
-    total = rows = 0
-    for table in tables:
-        texts = [pc.fill_null(table[name].cast(pa.string()).combine_chunks(), "\x1e") for name in MEMBERS.columns]
-        joined = pc.binary_join_element_wise(*texts, "\x1f").to_pandas()
-        total += int(hash_pandas_object(joined, index=False).astype(object).sum())
-        rows += table.num_rows
-    return rows, total
 
 
 if __name__ == "__main__":
