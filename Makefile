@@ -47,4 +47,4 @@ clean: down ## end the servers and remove .lakehouse and .venv
 
 requirements: ## resolve requirements.txt anew from the two pyproject.toml (wants uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --group dev --extra quality --extra pipelines pyproject.toml lakeflow_local/pyproject.toml -o requirements.txt
+		--no-header --group dev --extra arrow --extra quality --extra pipelines pyproject.toml lakeflow_local/pyproject.toml -o requirements.txt

@@ -44,6 +44,7 @@ class SourceColumn:
     data_type: str
     column_type: str
     nullable: bool
+    character_set: str | None = None
 
     @property
     def natural(self) -> str | None:
@@ -62,6 +63,17 @@ class SourceColumn:
         times = {"timestamp": "TIMESTAMP", "datetime": "TIMESTAMP_NTZ"}
         lists = dict.fromkeys(_TEXT, "STRING") | dict.fromkeys(_BYTES, "BINARY")
         return (one_to_one | times | lists).get(self.data_type)
+
+    @property
+    def utf8(self) -> bool:
+        """Whether it is text that is stored as UTF-8."""
+        return self.character_set == "utf8mb4" and self.data_type in (
+            "char",
+            "varchar",
+            "text",
+            "mediumtext",
+            "longtext",
+        )
 
     def fits(self, kind: str) -> bool:
         """Whether a declared type holds every value of the column, in the form that both sides hash alike."""
@@ -113,11 +125,15 @@ def check(connection: MySQLConnectionAbstract, source: Source, table: Table, *, 
     """
     with source.readable_errors(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT column_name, data_type, column_type, is_nullable FROM information_schema.columns "
+            "SELECT column_name, data_type, column_type, is_nullable, character_set_name "
+            "FROM information_schema.columns "
             "WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position",
             (table.name,),
         )
-        described = [SourceColumn(n, _str(d).lower(), _str(c).lower(), y == "YES") for n, d, c, y in cursor.fetchall()]
+        described = [
+            SourceColumn(name, _str(kind).lower(), _str(whole).lower(), nullable == "YES", character_set)
+            for name, kind, whole, nullable, character_set in cursor.fetchall()
+        ]
         cursor.execute(
             "SELECT index_name, column_name FROM information_schema.statistics "
             "WHERE table_schema = DATABASE() AND table_name = %s AND non_unique = 0",
@@ -199,7 +215,8 @@ def _columns(place: str, table: Table, present: Mapping[str, SourceColumn]) -> t
     if lost_keys:
         raise IngestError(f"{place} has no key column {', '.join(sorted(lost_keys))}; declare its key")
     try:
-        return replace(table, columns=columns, absent=frozenset(absent)), lines
+        utf8 = frozenset(name for name in columns if name not in absent and present[name.lower()].utf8)
+        return replace(table, columns=columns, absent=frozenset(absent), utf8=utf8), lines
     except ValueError as error:
         raise IngestError(f"{place}: {error}; set drift.added to ignore") from None
 

@@ -59,6 +59,11 @@ _CAUSE = re.compile(r"^(?:Caused by: )?([\w.$]+(?:Exception|Error|Failure)): (.*
 # What S3A, Connector/J and Spark say, and what that means to the person who started the run.
 _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
     (
+        r"No space left on device",
+        IngestError,
+        "the disk is full; make room and start the same command again",
+    ),
+    (
         r"UnknownStoreException|NoSuchBucket|bucket does not exist|Bucket \S+ does not exist",
         IngestError,
         "the bucket of {landing} does not exist; create it or correct --landing-url",
@@ -98,11 +103,6 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         r"Permission denied|Mkdirs failed|ParentNotDirectoryException|Read-only file system",
         IngestError,
         "{landing} cannot be written; check that it is a folder and that you may write there",
-    ),
-    (
-        r"No space left on device",
-        IngestError,
-        "the disk is full; make room and start the same command again",
     ),
 )
 

@@ -1,20 +1,25 @@
-"""Reads of a source: by Spark's JDBC reader over ranges of the key, and single rows by key from inside tasks."""
+"""Reads of a source over ranges of the key, by Spark's JDBC reader or as Arrow, and single rows by key from tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pyarrow as pa
 from mysql.connector.abstracts import MySQLConnectionAbstract
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ingest import arrow
 from ingest.source import Source
-from ingest.tables import HASH, Table, Totals, Window, as_text
+from ingest.tables import HASH, NUMBER, Table, Totals, Window, as_text
 
 ROWS_PER_PARTITION = 5_000
 """Below this a further task, connection and file cost more than they save."""
+
+READERS = ("jdbc", "arrow")
+"""What reads rows: Spark's JDBC source, or DuckDB's MySQL extension in Spark's tasks (`ingest.arrow`)."""
 
 _KEYS_PER_QUERY = 1_000
 _RANGE = "_range"
@@ -38,6 +43,15 @@ def totals(connection: MySQLConnectionAbstract, source: Source, table: Table, wi
         return Totals(*cursor.fetchone())
 
 
+def count(connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window) -> Totals:
+    """Rows of a window, without a checksum: what an index of the cursor tells, where `totals` reads every row."""
+    with source.readable_errors(), connection.cursor() as cursor:
+        connection.rollback()  # as in `totals`
+        cursor.execute(f"SELECT {table.mysql_count()} FROM `{table.name}` WHERE {table.condition(window)}")
+        rows, first, last = cursor.fetchone()
+        return Totals(rows, None if rows else Decimal(0), first, last)
+
+
 def without_cursor(connection: MySQLConnectionAbstract, source: Source, table: Table) -> int:
     """Rows that no window with a beginning has."""
     if not table.cursor_nullable:
@@ -58,21 +72,34 @@ def estimated_rows(connection: MySQLConnectionAbstract, source: Source, table: T
 
 
 def rows(
-    spark: SparkSession, source: Source, table: Table, window: Window, partitions: int, within: Totals | None = None
+    spark: SparkSession,
+    source: Source,
+    table: Table,
+    window: Window,
+    partitions: int,
+    within: Totals | None = None,
+    reader: str = "jdbc",
 ) -> DataFrame:
-    """The rows of a window with `table.schema`, and `as_text` of inexact columns; the hash is MySQL's.
+    """The rows of a window with `table.schema`, `as_text` of inexact columns, and `NUMBER`; the hash is MySQL's.
 
     Args:
         within: of the same window; it splits a key that is a number. Without it such a key is read in one range.
+        reader: one of `READERS`; their rows are the same.
     """
-    return _read(spark, source, table, tuple(table.columns), window, partitions, within)
+    return _read(spark, source, table, tuple(table.columns), window, partitions, within, reader)
 
 
 def keys(
-    spark: SparkSession, source: Source, table: Table, window: Window, partitions: int, within: Totals | None = None
+    spark: SparkSession,
+    source: Source,
+    table: Table,
+    window: Window,
+    partitions: int,
+    within: Totals | None = None,
+    reader: str = "jdbc",
 ) -> DataFrame:
-    """Key, cursor and hash of the rows of a window."""
-    return _read(spark, source, table, table.key, window, partitions, within)
+    """Key, cursor, hash and `NUMBER` of the rows of a window."""
+    return _read(spark, source, table, table.key, window, partitions, within, reader)
 
 
 def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
@@ -82,7 +109,7 @@ def fetched(changes: DataFrame, source: Source, table: Table) -> DataFrame:
         changes: the key and the boolean `gone`; a key that is gone is passed on with nothing else.
 
     Returns:
-        What `rows` returns, and `gone`. A key that is not gone and has no row any more is left out.
+        What `rows` returns but `NUMBER`, and `gone`. A key that is not gone and has no row any more is left out.
     """
     text = [*table.columns, HASH]
     at = table.cursor or "_at"
@@ -144,21 +171,26 @@ def _read(
     window: Window,
     partitions: int,
     within: Totals | None,
+    reader: str,
 ) -> DataFrame:
     # Spark pads what comes from a CHAR column with blanks, even with a schema of its own, and MySQL does not: so text
     # is cast. The ranges are of the key as it is, so that MySQL finds them in its index.
     select = {name: table.mysql_text(name) for name in columns} | {HASH: table.mysql_hash()}
-    schema = dict.fromkeys(select, "STRING")
+    kinds = dict.fromkeys(select, "STRING")
     if table.cursor:
-        select[table.cursor], schema[table.cursor] = table.mysql_cursor(), "BIGINT"
+        select[table.cursor], kinds[table.cursor] = table.mysql_cursor(), "BIGINT"
     listed = ", ".join(f"{text} AS `{name}`" for name, text in select.items())
-    query = f"SELECT `{table.key[0]}` AS {_RANGE}, {listed} FROM `{table.name}` WHERE {table.condition(window)}"
-    options = source.jdbc_options()
-    options["customSchema"] = ", ".join(f"`{name}` {kind}" for name, kind in schema.items())
-    url = options.pop("url")
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in kinds.items())
+    selected = f"FROM `{table.name}` WHERE {table.condition(window)}"
     conditions = ranges(table, partitions, within)
+    if reader == "arrow":
+        of_key = [condition.replace(_RANGE, f"`{table.key[0]}`") for condition in conditions]
+        return arrow.read(spark, source, table, columns, f"SELECT {listed} {selected}", of_key)
+    query = f"SELECT `{table.key[0]}` AS {_RANGE}, {listed} {selected}"
+    options = source.jdbc_options() | {"customSchema": schema}
+    url = options.pop("url")
     read = spark.read.jdbc(url, f"({query}) AS source", predicates=conditions, properties=options)
-    return _typed(read, table, columns)
+    return _typed(read, table, columns).withColumn(NUMBER, table.spark_number(F.col(HASH)))
 
 
 def _typed(raw: DataFrame, table: Table, columns: tuple[str, ...], *more: str) -> DataFrame:

@@ -14,13 +14,16 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from ingest import drift, extract, landing
+from ingest import arrow, drift, extract, landing
 from ingest.errors import BusyError, IngestError, explained, retry
+from ingest.progress import Progress
 from ingest.run_log import Run, RunLog, Success
 from ingest.source import Source
-from ingest.tables import HASH, Table, Totals, Window
+from ingest.tables import HASH, NUMBER, Table, Totals, Window
 
 MODES = ("incremental", "snapshot", "reconcile", "backfill")
+CHECKS = ("rows", "window")
+"""What MySQL counts and hashes: rows as it sends them, or the whole window in a pass of its own as well."""
 ATTEMPTS, FIRST_WAIT = 5, 1.0
 """Of what is transient: 15 seconds of waiting in all, in which a server starts again."""
 
@@ -40,6 +43,8 @@ class Settings:
         overlap: how far before the last mark it looks for rows that were committed late.
         partitions: the most tasks that read at once, each with a connection and a file of its own.
         rows_per_file: the most rows of one file.
+        reader: one of `extract.READERS`.
+        check: one of `CHECKS`.
         since, until: of a backfill, UTC: the cursor's first moment, and the first that is no longer meant.
     """
 
@@ -53,6 +58,8 @@ class Settings:
     overlap: timedelta = timedelta(minutes=5)
     partitions: int = 2
     rows_per_file: int = landing.ROWS_PER_FILE
+    reader: str = "jdbc"
+    check: str = "rows"
     since: datetime | None = None
     until: datetime | None = None
 
@@ -158,6 +165,8 @@ class _Attempt:
         self.marker: landing.Marker | None = None
 
     def land(self) -> None:
+        if self.settings.reader == "arrow":
+            arrow.check(self.source)
         with closing(self.source.connect(attempts=1)) as connection:
             self._lock(connection)
             self._mark()
@@ -270,7 +279,7 @@ class _Attempt:
             log.warning("%d rows have no %s; only --mode reconcile sees their changes", overlooked, self.table.cursor)
         overlap = Window(self.mark - self.settings.overlap, self.mark)
         if self.settings.overlap:
-            in_overlap = extract.totals(connection, self.source, self.table, overlap)
+            in_overlap = extract.count(connection, self.source, self.table, overlap)
             if in_overlap.rows:
                 landed = self._landed(overlap, [s.path for s in self.successes if s.path and s.high > overlap.low])
                 late = self._late(overlap, in_overlap, landed)
@@ -295,8 +304,8 @@ class _Attempt:
     def _late(self, window: Window, there: Totals, landed: DataFrame | None) -> int:
         if landed is None:
             return there.rows
-        keys = extract.keys(self.spark, self.source, self.table, window, self._partitions(there.rows), there)
-        return keys.join(landed, keys.columns, "left_anti").count()
+        keys = self._read(extract.keys, window, there)
+        return keys.join(landed, landed.columns, "left_anti").count()
 
     def _rows(self, connection: MySQLConnectionAbstract, window: Window, landed: DataFrame | None = None) -> None:
         """Lands the rows of a window, less those that had landed."""
@@ -304,17 +313,21 @@ class _Attempt:
         expected = self._expect(connection, window)
         if not expected.rows:
             return
-        read = extract.rows(self.spark, self.source, self.table, window, self._partitions(expected.rows), expected)
         seen = Observation(f"read by {self.run.run_id}")
-        frame = read.observe(seen, *self.table.spark_totals(self.table.spark_hash()), self._altered())
+        # The tasks of the other reader look at each hash themselves.
+        altered = [self._altered()] if self.settings.reader == "jdbc" else []
+        frame = self._read(extract.rows, window, expected).observe(seen, *self._totals(), *altered)
+        written = seen
         if landed is not None:
             frame = frame.join(landed, [*self.table.key, self.table.cursor, HASH], "left_anti").coalesce(
                 self._partitions(expected.rows)
             )
+            written = None
         changed_at = F.coalesce(F.col(self.table.cursor), F.lit(self.now)) if self.table.cursor else F.lit(self.now)
-        frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at)
+        with Progress(self.spark, expected.rows, self.row_bytes):
+            frame = self._write(frame.withColumn("_op", F.lit("U")), changed_at, written)
         try:
-            self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, window))
+            self._verify(expected, seen.get, lambda: self._count(connection, window))
         except IngestError:
             landing.withdraw(frame, self.path)
             raise
@@ -327,9 +340,7 @@ class _Attempt:
         expected = self._expect(connection, Window())
         seen = Observation(f"compared by {self.run.run_id}")
         if expected.rows:
-            ranges = self._partitions(expected.rows)
-            keys = extract.keys(self.spark, self.source, self.table, Window(), ranges, expected)
-            keys = keys.observe(seen, *self.table.spark_totals(F.col(HASH)))
+            keys = self._read(extract.keys, Window(), expected).observe(seen, *self._totals())
             both = keys.join(held, [*self.table.key], "full_outer")
         else:
             # Spark drops an empty side from the running query, and the observation with it.
@@ -338,14 +349,15 @@ class _Attempt:
         unknown = F.col(HASH).isNotNull() & ~F.coalesce(F.array_contains("hashes", F.col(HASH)), F.lit(False))
         changes = both.where(gone | unknown).select(*self.table.key, F.col(HASH).isNull().alias("gone")).persist()
         try:
-            count = changes.count()
+            with Progress(self.spark, expected.rows, self.row_bytes):
+                count = changes.count()
             if expected.rows:
                 # Before anything is written: a scan that missed a row would land it as deleted.
-                self._verify(expected, seen.get, lambda: extract.totals(connection, self.source, self.table, Window()))
+                self._verify(expected, seen.get, lambda: self._count(connection, Window()))
             if count:
                 rows = extract.fetched(changes.coalesce(self._partitions(count)), self.source, self.table)
                 altered = Observation(f"fetched by {self.run.run_id}")
-                rows = rows.observe(altered, self._altered())
+                rows = rows.observe(altered, self._altered(F.col("gone")))
                 frame = rows.withColumn("_op", F.when(F.col("gone"), "D").otherwise("U"))
                 frame = self._write(frame, F.lit(self.now))
                 if altered.get["altered"]:
@@ -374,20 +386,37 @@ class _Attempt:
             raise
 
     def _expect(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
-        expected = extract.totals(connection, self.source, self.table, window)
+        expected = self._count(connection, window)
         self.run.rows_source, self.run.checksum_source = expected.rows, expected.checksum
         log.info("%d rows in the window %s", expected.rows, window)
         return expected
 
+    def _count(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
+        count = extract.totals if self.settings.check == "window" else extract.count
+        return count(connection, self.source, self.table, window)
+
+    def _read(self, read: Callable[..., DataFrame], window: Window, within: Totals) -> DataFrame:
+        partitions = self._partitions(within.rows)
+        return read(self.spark, self.source, self.table, window, partitions, within, self.settings.reader)
+
+    def _totals(self) -> list[Column]:
+        """Rows and checksum of what is read, by the hashes that MySQL computed."""
+        return self.table.spark_totals(F.col(NUMBER))
+
     def _partitions(self, rows: int) -> int:
         return max(1, min(self.settings.partitions, rows // extract.ROWS_PER_PARTITION))
 
-    def _altered(self) -> Column:
+    def _altered(self, gone: Column | None = None) -> Column:
         """Counts the rows whose values, as Spark has them, do not give the hash that MySQL computed of them."""
-        return F.count_if(self.table.spark_hash() != F.col(HASH)).alias("altered")
+        same = self.table.spark_hash().eqNullSafe(F.col(HASH))
+        return F.count_if(~same if gone is None else ~same & ~gone).alias("altered")
 
-    def _write(self, frame: DataFrame, changed_at: Column) -> DataFrame:
-        """Writes the rows in the form of the landing zone and returns the frame that was written."""
+    def _write(self, frame: DataFrame, changed_at: Column, written: Observation | None = None) -> DataFrame:
+        """Writes the rows in the form of the landing zone and returns the frame that was written.
+
+        Args:
+            written: what counts them on their way, where all that is counted is written.
+        """
         frame = frame.select(
             *self.table.names,
             "_op",
@@ -396,12 +425,16 @@ class _Attempt:
             F.lit(self.now).alias("_extracted_at"),
             F.lit(self.run.run_id).alias("_run_id"),
         )
-        written = Observation(f"written by {self.run.run_id}")
-        deleted = F.count_if(F.col("_op") == "D").alias("deleted")
-        counted = frame.observe(written, *self.table.spark_totals(F.col(HASH)), deleted)
-        landing.write(counted, self.path, self.settings.rows_per_file)
+        counted = frame
+        if written is None:
+            written = Observation(f"written by {self.run.run_id}")
+            deleted = F.count_if(F.col("_op") == "D").alias("deleted")
+            totals = self.table.spark_totals(self.table.spark_number(F.col(HASH)))
+            counted = frame.observe(written, *totals, deleted)
+        distinct = (HASH, *self.table.key) if len(self.table.key) == 1 else (HASH,)
+        landing.write(counted, self.path, self.settings.rows_per_file, distinct)
         self.run.path = self.path
-        self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get["deleted"]
+        self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get.get("deleted", 0)
         self.run.checksum_landed = written.get["checksum"]
         stands = landing.written(self.spark, self.path)
         self.run.files, self.run.bytes = stands.files, stands.bytes
@@ -415,11 +448,14 @@ class _Attempt:
         difference counts as an error if the source stood still, if a value was altered on the way, or if the rows
         read are not between those of before and after.
         """
-        read = Totals(seen["rows"], seen["checksum"])
-        self.run.checksum_read = read.checksum
         if seen.get("altered"):
             raise self._mismatch(f"{seen['altered']} rows changed on their way")
-        if read == expected:
+        # No hash that Spark computed differs from MySQL's, so that they have one sum.
+        read = Totals(seen["rows"], seen["checksum"])
+        self.run.checksum_read = read.checksum
+        if expected.checksum is None:
+            self.run.checksum_source = read.checksum
+        if read.rows == expected.rows and expected.checksum in (None, read.checksum):
             return
         after = again()
         fewest, most = sorted((expected.rows, after.rows))

@@ -98,7 +98,7 @@ def reconcile(
     if landed is not None:
         landed = landed.where(F.col("_run_id") == run.run_id)
         changed = F.count_if(table.spark_hash() != F.col(HASH)) if _exact(table, landed) else F.lit(0)
-        found = landed.agg(*table.spark_totals(F.col(HASH)), changed.alias("altered")).first()
+        found = landed.agg(*table.spark_totals(table.spark_number(F.col(HASH))), changed.alias("altered")).first()
         landing, altered = Totals(found["rows"], found["checksum"]), found["altered"]
     in_bronze = _bronze(spark, table, run, bronze)
     if in_bronze:
@@ -142,7 +142,7 @@ def _bronze(spark: SparkSession, table: Table, run: Run, name: str) -> Totals | 
         if error.getCondition() in ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND"):
             return None
         raise
-    found = rows.agg(*table.spark_totals(F.col(HASH))).first()
+    found = rows.agg(*table.spark_totals(table.spark_number(F.col(HASH)))).first()
     return Totals(found["rows"], found["checksum"])
 
 

@@ -185,6 +185,14 @@ class Source:
                 "network is trusted"
             )
 
+    @property
+    def tls_refused(self) -> str:
+        """What to say where the server's certificate is not accepted."""
+        return (
+            f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate and "
+            f"name, or add ssl_mode=REQUIRED to {self.reference} if its identity need not be verified"
+        )
+
     @contextmanager
     def readable_errors(self) -> Iterator[None]:
         """Turns the errors of mysql-connector into `IngestError` and `TransientError`, without values and secrets."""
@@ -200,10 +208,7 @@ class Source:
         cut = isinstance(error, OperationalError) and number == -1
         refused = number == errorcode.CR_SSL_CONNECTION_ERROR or "certificate" in str(error).lower()
         if refused:
-            message = (
-                f"{self}: TLS with ssl_mode={self.ssl_mode} failed; check ssl_ca and the server's certificate and "
-                f"name, or add ssl_mode=REQUIRED to {self.reference} if its identity need not be verified"
-            )
+            message = self.tls_refused
         elif number in (errorcode.CR_CONN_HOST_ERROR, errorcode.CR_CONNECTION_ERROR, errorcode.CR_UNKNOWN_HOST):
             message = f"{self} cannot be reached; check host and port in {self.reference} and that the server runs"
         elif number == errorcode.ER_ACCESS_DENIED_ERROR:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from ingest import cli, declarations, job, landing
+from ingest import cli, declarations, extract, job, landing
 from ingest.job import Plan
 from ingest.run_log import Run, checked_run_id
 from ingest.source import DEFAULT_REFERENCE, Source
@@ -52,6 +52,8 @@ def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Run 
         overlap=timedelta(seconds=options.overlap_seconds),
         partitions=options.partitions,
         rows_per_file=options.rows_per_file,
+        reader=options.reader,
+        check=options.check,
         since=options.since,
         until=options.until,
     )
@@ -104,6 +106,18 @@ def _parse(argv: Sequence[str], table: str | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--rows-per-file", type=cli.at_least(1), default=landing.ROWS_PER_FILE, help="at most (%(default)s)"
+    )
+    parser.add_argument(
+        "--reader",
+        choices=extract.READERS,
+        default="jdbc",
+        help="Spark's JDBC source, or DuckDB in Spark's tasks, which is faster (%(default)s)",
+    )
+    parser.add_argument(
+        "--check",
+        choices=job.CHECKS,
+        default="rows",
+        help="have MySQL hash rows as it sends them, or the whole window in a pass of its own as well (%(default)s)",
     )
     parser.add_argument(
         "--run-id", type=checked_run_id, default=None, help="a name for logs and rows; a random one by default"

@@ -18,8 +18,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 HASH = "_row_hash"
+NUMBER = "_number"
+"""What is summed of a row that was read: 60 bits of its hash and the cursor in microseconds."""
 # Neither occurs in text that people write: the unit separator between columns, the record separator for NULL.
-_SEPARATOR, _NULL = 31, 30
+SEPARATOR, NULL = 31, 30
 
 WHOLE = ("TINYINT", "SMALLINT", "INT", "BIGINT")
 INEXACT = ("FLOAT", "DOUBLE")
@@ -34,11 +36,12 @@ class Totals:
     """What two sides must agree on: the number of rows and a sum over them that does not depend on their order.
 
     Attributes:
+        checksum: None where only rows were counted.
         first, last: the least and greatest value of the first key column where it is a number, to split the read.
     """
 
     rows: int
-    checksum: Decimal
+    checksum: Decimal | None
     first: int | None = field(default=None, compare=False)
     last: int | None = field(default=None, compare=False)
 
@@ -94,6 +97,7 @@ class Table:
         landing: the table's folder in the landing zone; its name if empty.
         drift: what is done where the source differs.
         absent: declared columns that the source does not have, which land as NULL.
+        utf8: columns of text that MySQL stores as UTF-8, which it need not convert to hash them.
         cursor_nullable: whether rows may be without a cursor; those belong to the window that has no beginning.
 
     Raises:
@@ -107,6 +111,7 @@ class Table:
     landing: str = ""
     drift: Drift = Drift()
     absent: frozenset[str] = frozenset()
+    utf8: frozenset[str] = field(default=frozenset(), compare=False)
     cursor_nullable: bool = False
 
     def __post_init__(self) -> None:
@@ -205,30 +210,44 @@ class Table:
 
     def mysql_hash(self) -> str:
         """MD5 over the columns in their order, as text, as MySQL computes it."""
-        null = f"CHAR({_NULL} USING utf8mb4)"
-        parts = ", ".join(f"IFNULL({self.mysql_text(name)}, {null})" for name in self.columns)
-        return f"MD5(CONCAT_WS(CHAR({_SEPARATOR} USING utf8mb4), {parts}))"
+        null = f"CHAR({NULL} USING utf8mb4)"
+        texts = (
+            f"`{name}`" if name in self.utf8 and self.columns[name] == "STRING" else self.mysql_text(name)
+            for name in self.columns
+        )
+        parts = ", ".join(f"IFNULL({text}, {null})" for text in texts)
+        return f"MD5(CONCAT_WS(CHAR({SEPARATOR} USING utf8mb4), {parts}))"
 
     def spark_hash(self) -> Column:
         """The same, computed again from what Spark has made of it, and from `as_text` of inexact columns."""
-        parts = [F.coalesce(self._spark_text(name), F.lit(chr(_NULL))) for name in self.columns]
-        return F.md5(F.concat_ws(chr(_SEPARATOR), *parts))
+        parts = [F.coalesce(self._spark_text(name), F.lit(chr(NULL))) for name in self.columns]
+        return F.md5(F.concat_ws(chr(SEPARATOR), *parts))
 
     def mysql_totals(self) -> str:
         """Select list of a `Totals` in MySQL; 60 bits of each hash, and the cursor in microseconds so that a shifted
         time zone is seen too."""
         cursor = f" + COALESCE({self.mysql_cursor()}, 0)" if self.cursor else ""
         hashed = f"CAST(CONV(LEFT({self.mysql_hash()}, 15), 16, 10) AS UNSIGNED)"
-        first = f"`{self.key[0]}`" if self.numbered else "NULL"
-        return f"COUNT(*), COALESCE(SUM({hashed}{cursor}), 0), MIN({first}), MAX({first})"
+        return f"COUNT(*), COALESCE(SUM({hashed}{cursor}), 0), {self._ends()}"
 
-    def spark_totals(self, hash_column: Column) -> list[Column]:
-        """The same in Spark, named `rows` and `checksum`; a delete, which has no hash, counts by its key."""
-        keys = F.md5(F.concat_ws(chr(_SEPARATOR), *(F.col(name).cast("string") for name in self.key)))
-        number = F.conv(F.substring(F.coalesce(hash_column, keys), 1, 15), 16, 10).cast("decimal(20,0)")
-        if self.cursor:
-            number = number + F.coalesce(F.unix_micros(self.cursor), F.lit(0))
-        return [F.count(F.lit(1)).alias("rows"), F.coalesce(F.sum(number), F.lit(0)).alias("checksum")]
+    def mysql_count(self) -> str:
+        """Select list of a `Totals` in MySQL without its checksum."""
+        return f"COUNT(*), {self._ends()}"
+
+    def _ends(self) -> str:
+        first = f"`{self.key[0]}`" if self.numbered else "NULL"
+        return f"MIN({first}), MAX({first})"
+
+    def spark_number(self, hash_column: Column) -> Column:
+        """`NUMBER` of a row; a delete, which has no hash, counts by its key."""
+        keys = F.md5(F.concat_ws(chr(SEPARATOR), *(F.col(name).cast("string") for name in self.key)))
+        number = F.conv(F.substring(F.coalesce(hash_column, keys), 1, 15), 16, 10).cast("bigint")
+        return number + F.coalesce(F.unix_micros(self.cursor), F.lit(0)) if self.cursor else number
+
+    def spark_totals(self, number: Column) -> list[Column]:
+        """A `Totals` in Spark, named `rows` and `checksum`, of `spark_number` or `NUMBER`."""
+        total = F.sum(number.cast("decimal(20,0)"))
+        return [F.count(F.lit(1)).alias("rows"), F.coalesce(total, F.lit(0)).alias("checksum")]
 
     def condition(self, window: Window) -> str:
         """The window as a condition in MySQL."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ingest import extract
 from ingest.members import generator, job
 from ingest.members.load import Loaded, load
 from ingest.members.table import DDL, MEMBERS
@@ -30,6 +31,7 @@ class Lake:
     source: Source
     landing_url: str
     name: str
+    reader: str = "jdbc"
 
     @property
     def options(self) -> list[str]:
@@ -39,6 +41,7 @@ class Lake:
             "--catalog=spark_catalog",
             f"--ops-schema=ops_{self.name}",
             f"--silver-schema=silver_{self.name}",
+            f"--reader={self.reader}",
         ]
 
     def ingest(self, *options: str) -> Run:
@@ -102,6 +105,12 @@ def lake(spark, source) -> Iterator[Lake]:
     yield Lake(spark, source, f"s3://landing/ingest-tests/{name}", name)
     for schema in (f"ops_{name}", f"silver_{name}"):
         spark.sql(f"DROP SCHEMA spark_catalog.{schema} CASCADE")
+
+
+@pytest.fixture(params=extract.READERS)
+def each_reader(lake, request) -> Lake:
+    """The lake of `lake`, read by each reader in turn: for what a reader may get wrong."""
+    return replace(lake, reader=request.param)
 
 
 @pytest.fixture

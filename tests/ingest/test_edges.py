@@ -86,6 +86,11 @@ def test_another_table_of_odd_types_lands_value_by_value(lake, readings, tmp_pat
     assert bare.seen_at is None and bare._changed_at is not None
     assert lake.spark.createDataFrame([(0.1,)], "a FLOAT").first().a == zero.rough
 
+    table = declarations.table("readings", tmp_path / "sources.yml")
+    jdbc, arrow = (extract.rows(lake.spark, lake.source, table, job.Window(), 2, None, r) for r in extract.READERS)
+    assert jdbc.dtypes == arrow.dtypes
+    assert sorted(map(repr, jdbc.collect())) == sorted(map(repr, arrow.collect()))
+
     # Between runs a column is added and another dropped; a row changes, one goes, one has no cursor.
     lake.sql(
         "ALTER TABLE readings ADD COLUMN wind SMALLINT UNSIGNED, DROP COLUMN bits",

@@ -1,5 +1,8 @@
 """Faults of what ingest stands on, injected between it and the real servers. After a repeat, landed equals source."""
 
+import os
+import shutil
+import subprocess
 import threading
 import time
 import uuid
@@ -10,7 +13,7 @@ import mysql.connector
 import pytest
 
 from ingest import errors, job, landing
-from ingest.errors import TransientError
+from ingest.errors import IngestError, TransientError
 from ingest.run_log import RunLog
 from ingest.source import Source
 from lakeflow_local.home import Home
@@ -124,7 +127,7 @@ def test_a_server_that_is_stopped_and_started_in_the_middle_of_the_read(
             cursor.execute("SET GLOBAL time_zone = '+09:00'")
         own.load(2000)
         proxy = through_proxy(own.source, url)
-        # A cut alone first: the run begins again by itself.
+        # A cut alone first, under JDBC; then, under the other reader, one whose server is away for a while.
         proxy.cut_after = READ
         assert own.ingest("--partitions=1").rows_landed == 2000 and proxy.cuts == 1
         assert own.current() == own.truth()
@@ -135,6 +138,7 @@ def test_a_server_that_is_stopped_and_started_in_the_middle_of_the_read(
 
         own.sql("UPDATE members SET city = 'Bern'")
         proxy.cut_after, proxy.on_cut = READ, restart
+        own = replace(own, reader="arrow")
         assert own.ingest("--partitions=1").rows_landed == 2000 and proxy.cuts == 2
         assert own.current() == own.truth()
         assert [r.status for r in own.runs().collect()] == ["succeeded"] * 2
@@ -192,9 +196,30 @@ def wait_for_the_lock(connection):
             time.sleep(0.1)
 
 
-def test_a_full_disk_is_told_as_such():
-    told = errors.explained(OSError(28, "No space left on device"))
-    assert str(told) == "the disk is full; make room and start the same command again"
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB, where this user may mount one, as root or as a runner of CI."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    mount = [*as_root, "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
+    if not shutil.which(mount[0]) or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small file system")
+    yield folder
+    subprocess.run([*as_root, "umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_told_as_such_and_room_mends_it(lake, small_disk):
+    lake.load(20)
+    here = replace(lake, landing_url=f"file://{small_disk}")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(240 * 1024))
+    with pytest.raises(IngestError, match="the disk is full; make room and start the same command again"):
+        here.ingest("--run-id=full")
+    filler.unlink()
+    assert here.ingest("--run-id=roomy").rows_landed == 20
+    assert here.current() == here.truth()
+    assert {r.run_id: r.status for r in here.runs().collect()} == {"full": "failed", "roomy": "succeeded"}
 
 
 def test_waiting_for_a_source_ends(monkeypatch):

@@ -52,7 +52,8 @@ def test_what_lands_has_the_columns_and_values_of_the_contract(members_table):
     assert (logged.files, logged.path) == (1, run.path) and logged.bytes > 0
 
 
-def test_ranges_of_the_key_cover_every_key_once(lake, monkeypatch):
+def test_ranges_of_the_key_cover_every_key_once(each_reader, monkeypatch):
+    lake = each_reader
     monkeypatch.setattr(extract, "ROWS_PER_PARTITION", 1)
     lake.load(60)
     lake.sql(insert("no key of this form"), insert("0"), insert("~"), insert("4000"), insert("8000"), insert("c000"))
@@ -127,7 +128,8 @@ def test_reconcile_without_silver_lands_everything(lake):
     assert lake.ingest("--mode=reconcile").rows_landed == 30
 
 
-def test_reconcile_lands_deletes_and_repairs_alone(lake):
+def test_reconcile_lands_deletes_and_repairs_alone(each_reader):
+    lake = each_reader
     lake.load(100)
     lake.ingest()
     lake.refresh()

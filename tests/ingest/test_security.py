@@ -8,7 +8,7 @@ from urllib.parse import quote
 import mysql.connector
 import pytest
 
-from ingest import extract
+from ingest import arrow, extract
 from ingest.errors import IngestError, explained
 from ingest.members.table import MEMBERS
 from ingest.source import Source, trust_store
@@ -77,7 +77,8 @@ def test_a_reader_with_the_grants_of_the_file_ingests_and_cannot_write(lake, rea
         for text in (runs.apply(n).physicalPlanDescription(), runs.apply(n).details(), runs.apply(n).description())
     ]
     assert any("JDBCRelation" in text for text in shown)
-    shown.append(extract.rows(lake.spark, reader, MEMBERS, Window(), 1)._jdf.queryExecution().toString())
+    frames = [extract.rows(lake.spark, reader, MEMBERS, Window(), 1, None, name) for name in extract.READERS]
+    shown += [frame._jdf.queryExecution().toString() for frame in frames]
     shown += [path.read_text(errors="replace") for path in worker_home.logs.glob("*.log")] + [caplog.text]
     assert not [text for text in shown if READER_PASSWORD in text or lake.source.password in text]
 
@@ -101,7 +102,15 @@ def test_both_drivers_refuse_a_server_that_is_not_the_one(lake, endpoints, tmp_p
         with pytest.raises(Exception, match=r"FAILED_JDBC\.CONNECTION") as raised:
             extract.rows(lake.spark, wrong, MEMBERS, Window(), 1).count()
         assert wrong.password not in str(explained(raised.value, source=wrong))
+        with pytest.raises(IngestError, match="TLS with ssl_mode=VERIFY_IDENTITY failed"):
+            list(arrow.stream(wrong, "SELECT 1"))
+    for refused in (Source.of("env:BARE_URL"), replace(lake.source, password="of-nobody")):
+        with pytest.raises(IngestError) as raised:
+            list(arrow.stream(refused, "SELECT 1"))
+        assert refused.password not in str(raised.value) and raised.value.__suppress_context__
     anyone = replace(moved, ssl_mode="VERIFY_CA")
+    with pytest.raises(IngestError, match="--reader arrow has no ssl_mode=VERIFY_CA; set VERIFY_IDENTITY in env:"):
+        arrow.check(anyone)
     assert extract.rows(lake.spark, anyone, MEMBERS, Window(), 1).count() == 3
     elsewhere.close()
     assert extract.rows(lake.spark, lake.source, MEMBERS, Window(), 1).count() == 3
