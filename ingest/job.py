@@ -431,8 +431,7 @@ class _Attempt:
             deleted = F.count_if(F.col("_op") == "D").alias("deleted")
             totals = self.table.spark_totals(self.table.spark_number(F.col(HASH)))
             counted = frame.observe(written, *totals, deleted)
-        distinct = (HASH, *self.table.key) if len(self.table.key) == 1 else (HASH,)
-        landing.write(counted, self.path, self.settings.rows_per_file, distinct)
+        landing.write(counted, self.path, self.settings.rows_per_file)
         self.run.path = self.path
         self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get.get("deleted", 0)
         self.run.checksum_landed = written.get["checksum"]

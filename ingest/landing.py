@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,16 +35,11 @@ def backfill_folder(landing_url: str, table: str, since: datetime, until: dateti
     return f"{_day(landing_url, table, last)}/backfill-from-{_stamp(since)}-to-{_stamp(until)}"
 
 
-def write(frame: DataFrame, path: str, rows_per_file: int = ROWS_PER_FILE, distinct: Sequence[str] = ()) -> None:
-    """Puts the rows in place of whatever an earlier attempt left in the folder.
-
-    Args:
-        distinct: columns that hardly ever hold a value twice, of which Parquet need not try to make a dictionary.
-    """
+def write(frame: DataFrame, path: str, rows_per_file: int = ROWS_PER_FILE) -> None:
+    """Puts the rows in place of whatever an earlier attempt left in the folder."""
     # The session's default may be INT96, which no other reader of Parquet expects any more.
     frame.sparkSession.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     options = {"compression": "zstd", "maxRecordsPerFile": rows_per_file}
-    options |= {f"parquet.enable.dictionary#{name}": "false" for name in distinct}
     frame.write.mode("overwrite").options(**options).parquet(path)
 
 
