@@ -26,6 +26,35 @@ SOURCES = """
         return (spark.readStream.format("cloudFiles").option("cloudFiles.format", "json")
                 .schema("k STRING, v INT").load(spark.conf.get("landing")))
 
+    @dp.foreach_batch_sink(name="each")
+    def each(batch, number):
+        if not (OUT / "tried").exists():
+            (OUT / "tried").touch()
+            raise OSError("the other side is away")
+        batch.write.format("delta").mode("append").save(str(OUT / "each"))
+
+    @dp.append_flow(target="each")
+    def to_each():
+        return spark.readStream.table("raw")
+
+    @dp.on_event_hook
+    def note(event):
+        if event["event_type"] in ("update_progress", "flow_progress"):
+            what = event["details"][event["event_type"]]
+            with open(OUT / "events", "a") as file:
+                print(event["event_type"], what.get("state") or what["status"], file=file)
+
+    @dp.on_event_hook(max_allowable_consecutive_failures=2)
+    def failing(event):
+        raise ValueError(f"about {event['id']}")
+"""
+MORE = """
+    from pathlib import Path
+
+    from pyspark import pipelines as dp
+
+    OUT = Path(spark.conf.get("out"))
+
     @dp.table(table_properties={"pipelines.reset.allowed": "false"})
     def precious():
         return (spark.readStream.format("cloudFiles").option("cloudFiles.format", "json")
@@ -49,28 +78,6 @@ SOURCES = """
     @dp.append_flow(target="table")
     def to_table():
         return spark.readStream.table("raw").select("k")
-
-    @dp.foreach_batch_sink(name="each")
-    def each(batch, number):
-        if not (OUT / "tried").exists():
-            (OUT / "tried").touch()
-            raise OSError("the other side is away")
-        batch.write.format("delta").mode("append").save(str(OUT / "each"))
-
-    @dp.append_flow(target="each")
-    def to_each():
-        return spark.readStream.table("raw")
-
-    @dp.on_event_hook
-    def note(event):
-        if event["event_type"] in ("update_progress", "flow_progress"):
-            what = event["details"][event["event_type"]]
-            with open(OUT / "events", "a") as file:
-                print(event["event_type"], what.get("state") or what["status"], file=file)
-
-    @dp.on_event_hook(max_allowable_consecutive_failures=2)
-    def failing(event):
-        raise ValueError(f"about {event['id']}")
 """
 SQL = """
     CREATE OR REFRESH MATERIALIZED VIEW outer_sql AS
@@ -95,18 +102,7 @@ def test_what_an_update_takes_on_and_what_it_writes_beside_tables(project: Proje
     sunk = f"{project.schema}.sunk"
     project.configuration = {"out": str(out), "sunk": sunk, "schema": project.schema}
     project.source("a.py", SOURCES)
-    project.source("b.sql", SQL)
     project.land("1.json", {"k": "a", "v": 1}, {"k": "b", "v": 2})
-
-    with pytest.raises(LakeflowError, match=r"no dataset outer_sqk; did you mean outer_sql"):
-        project.update(refresh=["outer_sqk"])
-    with pytest.raises(LakeflowError, match=r"precious must not be refreshed in full: pipelines.reset.allowed"):
-        project.update(full_refresh=["precious"])
-    with pytest.raises(LakeflowError, match=r"no dataset and no flow to_file; .*"):
-        project.update(reset_checkpoint=["to_file"])
-    with pytest.raises(LakeflowError, match="looked is a view"):
-        project.update(refresh=["looked"])
-    assert not project.spark.catalog.tableExists(f"{project.schema}.raw"), "a wrong selection writes nothing"
 
     # A sink fails; its update is not tried again unless the configuration says so.
     failed = project.update()
@@ -124,6 +120,20 @@ def test_what_an_update_takes_on_and_what_it_writes_beside_tables(project: Proje
     causes = [json.loads(e.details)["create_update"]["cause"] for e in project.events("create_update")]
     assert causes[-2:] == ["USER_ACTION", "RETRY_ON_FAILURE"]
 
+    # More datasets beside.
+    project.source("b.sql", SQL)
+    project.source("c.py", MORE)
+    with pytest.raises(LakeflowError, match=r"no dataset outer_sqk; did you mean outer_sql"):
+        project.update(refresh=["outer_sqk"])
+    with pytest.raises(LakeflowError, match=r"precious must not be refreshed in full: pipelines.reset.allowed"):
+        project.update(full_refresh=["precious"])
+    with pytest.raises(LakeflowError, match=r"no dataset and no flow to_file; .*"):
+        project.update(reset_checkpoint=["to_file"])
+    with pytest.raises(LakeflowError, match="looked is a view"):
+        project.update(refresh=["looked"])
+    assert not project.spark.catalog.tableExists(f"{project.schema}.precious"), "a wrong selection writes nothing"
+
+    assert project.update().succeeded
     assert project.rows("outer_python") == [("b",), ("c",)]
     assert project.rows("outer_sql") == [("b", 2), ("c", 3)]
     assert project.rows("shown") == project.rows("shown_too") == [("c",)] and project.rows("of_shown") == [(1,)]
