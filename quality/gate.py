@@ -131,23 +131,9 @@ class Gate:
             layer = next(
                 (key for key, full in self._schemas.items() if full.split(".")[-1] == schema.split(".")[-1]), ""
             )
-            rule = known.get(row["name"])
-            if (layer, name) not in layers or name == "members_checks":
-                continue
-            yield Result(
-                "expectation",
-                layer,
-                name,
-                rule.columns[0] if rule and getattr(rule, "columns", ()) else None,
-                row["name"],
-                rule.dimension if rule else "validity",
-                SEVERITY[rule.action] if rule else CRITICAL,
-                rule.owner if rule else "data platform",
-                row.failed == 0,
-                row.failed,
-                row.passed + row.failed,
-                None if row.failed == 0 else f"{row.failed} rows: {rule.reason if rule else row['name']}",
-            )
+            if (layer, name) in layers and name != "members_checks":
+                rule, evaluated = known.get(row["name"]), row.passed + row.failed
+                yield _judged("expectation", layer, name, row["name"], rule, row.failed, evaluated)
 
     def _cross_row_checks(self) -> Iterator[Result]:
         table = next((t for t in self._tables if t.name == "members_checks"), None)
@@ -156,20 +142,7 @@ class Gate:
         known = self._described()
         for row in self._spark.table(self._name(table)).collect():
             check = known.get(row["name"])
-            yield Result(
-                "cross-row check",
-                "silver",
-                "members",
-                None,
-                row["name"],
-                check.dimension if check else "consistency",
-                SEVERITY[check.action] if check else CRITICAL,
-                check.owner if check else "data platform",
-                row.failed == 0,
-                row.failed,
-                row.evaluated,
-                None if row.failed == 0 else f"{row.failed} at fault: {check.reason if check else row['name']}",
-            )
+            yield _judged("cross-row check", "silver", "members", row["name"], check, row.failed, row.evaluated)
 
     def _described(self) -> dict[str, Any]:
         try:
@@ -177,6 +150,29 @@ class Gate:
         except OSError:
             raise GateError(f"{self._rules} cannot be read; give the rules.py of the pipeline with --rules") from None
         return {rule.name: rule for rule in (*module["RULES"], *module["CHECKS"])}
+
+
+# What a rule judges that `rules.py` does not know, and what its counts count.
+_JUDGES = {"expectation": ("validity", "rows"), "cross-row check": ("consistency", "at fault")}
+
+
+def _judged(kind: str, layer: str, table: str, name: str, rule: Any, failed: int, evaluated: int) -> Result:
+    """The result of a rule of the pipeline; `rule` is what `rules.py` says of it, or None."""
+    dimension, counted = _JUDGES[kind]
+    return Result(
+        kind,
+        layer,
+        table,
+        next(iter(getattr(rule, "columns", ())), None),
+        name,
+        rule.dimension if rule else dimension,
+        SEVERITY[rule.action] if rule else CRITICAL,
+        rule.owner if rule else "data platform",
+        failed == 0,
+        failed,
+        evaluated,
+        None if failed == 0 else f"{failed} {counted}: {rule.reason if rule else name}",
+    )
 
 
 def _of(

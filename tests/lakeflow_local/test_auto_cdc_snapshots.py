@@ -99,6 +99,13 @@ PIPELINE = """
 
     dp.create_streaming_table("hydrated", expect_all={"positive": "v > 1"})
     dp.create_auto_cdc_flow(target="hydrated", source="members", keys=["k"], sequence_by="v", name="first", once=True)
+
+    @dp.temporary_view
+    def landed():
+        return spark.readStream.schema("k STRING, v INT").json(spark.conf.get("landing"))
+
+    dp.create_streaming_table("of_stream")
+    dp.create_auto_cdc_flow(target="of_stream", source="landed", keys=["k"], sequence_by="v", name="first", once=True)
 """
 
 
@@ -117,7 +124,7 @@ def test_by_table_each_update_is_a_version_by_function_one_update_takes_all(proj
     (project.landing / "1.json").unlink()
     project.land("2.json", {"k": "a", "v": 5})
     assert project.update().succeeded
-    assert project.rows("hydrated") == [("a", 1), ("b", 2)]
+    assert project.rows("hydrated") == [("a", 1), ("b", 2)] == project.rows("of_stream")
     rows = project.spark.table(f"{project.schema}.by_table").orderBy("k", "__START_AT").collect()
     assert [(r.k, r.v, r["__END_AT"] is None) for r in rows] == [("a", 1, False), ("a", 5, True), ("b", 2, False)]
     assert rows[0]["__END_AT"] == rows[1]["__START_AT"] == rows[2]["__END_AT"] > rows[0]["__START_AT"]

@@ -480,8 +480,8 @@ def test_parameters_and_templates_in_sql(tmp_path):
     [
         ("for f in dbutils.fs.ls('/x'):\n    @dlt.table(name=f'bronze_{f.name}')\n    def t(): pass\n", 3,
          "the name of a dataset comes from dbutils.fs.ls('/x')[…].name, which only a running pipeline knows"),
-        ("from conf import NAMES\n@dlt.table(name=NAMES['a'])\ndef t(): pass\n", 3,
-         "the name of a dataset comes from conf.NAMES['a'], which only a running pipeline knows"),
+        ("from conf import NAMES\nfor name in NAMES:\n    @dlt.table(name=name)\n    def t(): pass\n", 4,
+         "the name of a dataset comes from conf.NAMES[…], which only a running pipeline knows"),
         ("import conf\ndlt.create_streaming_table(**conf.OPTIONS)\n", 3, "missing 1 required positional argument"),
         ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
         ("print 'hello'\n", 2, "syntax error"),
@@ -538,3 +538,154 @@ def test_odd_files(tmp_path, monkeypatch):
         "binary.py": "is not UTF-8 text (byte 0)",
         "spin.py": "takes longer than 0.5 s to follow",
     }
+
+
+def test_what_a_machine_lacks_leaves_the_graph_whole(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import sys
+
+            import dlt
+            import yaml
+
+            roots = [p for p in sys.path if "Repos" in p]
+            sys.path.append(roots[0].rsplit("/", 1)[0])
+            with open("../configs/table.yml") as file:
+                config = yaml.safe_load(file)
+            schema = "silver"
+
+            @dlt.table(name="raw", cluster_by=[config["bronze"]["key"]] if config.get("bronze") else None)
+            def raw():
+                return spark.readStream.format("cloudFiles").options(**config["bronze"]["options"]).load("/x")
+
+            @dlt.table
+            def of_window():
+                rows = dlt.read(f"{schema}.prices")
+                window = Window.partitionBy("k")
+                from pyspark.sql.window import Window
+                return rows.join(dlt.readStream("raw"), "k")
+        """,
+        ids__ids__py="x = 1\n",
+        b__py="""
+            import dlt
+            from ids import KEYS
+
+            @dlt.table
+            def keyed():
+                return spark.read.table("t").dropDuplicates(KEYS)
+        """,
+    )
+    assert kinds(found) == {"raw": "streaming_table", "of_window": "streaming_table", "keyed": "materialized_view"}
+    assert inputs(found)["of_window"] == ("raw", "silver.prices")
+    assert any("a.py:8: depends on a list that is empty here" in note for note in found.notes)
+    assert "ids is not here; what comes from it is not known" in found.notes
+
+
+def test_names_of_settings_find_their_dataset(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="""
+            CREATE STREAMING TABLE ${catalog}.${silver}.costs;
+            CREATE FLOW f AS AUTO CDC INTO silver.costs FROM STREAM(${catalog}.${bronze}.costs) KEYS (k) SEQUENCE BY t;
+        """,
+        b__py="""
+            import dlt
+            @dlt.table(name=f"{spark.conf.get('catalog')}.{spark.conf.get('gold')}.costs_by_day")
+            def by_day(): return dlt.read("costs")
+        """,
+    )
+    assert inputs(found) == {
+        "${catalog}.${silver}.costs": ("${catalog}.${bronze}.costs",),
+        "${catalog}.${gold}.costs_by_day": ("${catalog}.${silver}.costs",),
+    }
+
+
+def test_a_view_that_is_read_in_the_other_way_is_noted(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="""
+            CREATE TEMPORARY STREAMING LIVE VIEW s AS SELECT * FROM STREAM(LIVE.raw);
+            CREATE LIVE VIEW b AS SELECT * FROM LIVE.raw;
+            CREATE LIVE TABLE of_s AS SELECT * FROM LIVE.s;
+            CREATE STREAMING LIVE TABLE of_b AS SELECT * FROM STREAM(LIVE.b);
+            CREATE STREAMING LIVE TABLE fine AS SELECT * FROM STREAM(LIVE.s) JOIN LIVE.b USING (k);
+        """,
+        b__py="""
+            import dlt
+            @dlt.table
+            def of_both(): return dlt.read_stream("s").join(dlt.read("s"), "k")
+        """,
+    )
+    assert kinds(found)["of_s"] == "materialized_view"
+    notes = [note.split(";")[0] for note in found.notes]
+    assert notes == [
+        "a.sql:4: an update refuses that s is a streaming view, which is read by readStream or STREAM",
+        "a.sql:5: an update refuses that b is a batch view, which is read by read, without STREAM",
+        "b.py:3: an update refuses that s is a streaming view, which is read by readStream or STREAM",
+    ]
+
+
+def test_a_file_that_only_helps_says_what_would_define(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            class Builder:
+                def note(self): pass
+
+                def build(self, name):
+                    @dlt.table(name=name)
+                    def made(): return spark.range(1)
+        """,
+    )
+    (fault,) = found.errors
+    assert (fault.line, fault.message) == (7, "defines no dataset; build() would, and is not called")
+
+
+def test_what_absent_modules_say_stands_for_itself(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from conf import *
+            from conf.names import NAMES, path_of
+            from conf.quality import audited, load
+            from conf.setup import Settings
+
+            settings = Settings.from_spark(spark)
+
+            @dlt.table(name=NAMES["a"])
+            @audited(level=1)
+            @dlt.expect_all_or_drop(RULES)
+            @dlt.expect("id", "id IS NOT NULL")
+            def a():
+                return spark.readStream.table(f"{settings.raw}.a")
+
+            @dlt.table(name=path_of("dim_calendar"))
+            def calendar():
+                return dlt.read(NAMES["a"])
+
+            dlt.create_streaming_table(TARGET)
+
+            @dlt.append_flow(target=TARGET)
+            def b():
+                return load("b")
+        """,
+    )
+    told = {dataset.name: [f"{r.name}: {r.predicate}" for r in dataset.expectations] for dataset in found.datasets}
+    assert inputs(found) == {
+        "${conf.names.NAMES['a']}": ("${conf.setup.Settings.from_spark(spark).raw}.a",),
+        "${conf.names.path_of('dim_calendar')}": ("${conf.names.NAMES['a']}",),
+        "${TARGET}": (),
+    }
+    assert told["${conf.names.NAMES['a']}"] == ["RULES.items()[…][0]: RULES.items()[…][1]", "id: id IS NOT NULL"]
+    assert "a.py:23: what b reads, and whether as a stream, is in conf.quality.load('b'), which is not here" in (
+        found.notes
+    )
+
+
+def test_a_template_that_nothing_filled_in(tmp_path):
+    found = graph_of(tmp_path, a__sql="{{ config(x='y') }}\nCREATE LIVE TABLE a AS SELECT * FROM {{ ref('b') }}")
+    assert [fault.message for fault in found.errors] == ["a template is not filled in: give the SQL that it makes"]

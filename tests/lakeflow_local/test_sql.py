@@ -145,7 +145,8 @@ class TestNames:
         assert [x.dataset.name for x in (a, b, c, d)] == ["a", "main.silver.b", "main.gold.c", "d"]
         assert (b.flows[0].catalog, b.flows[0].schema) == ("main", "silver")
         assert (e.flow.target, e.flow.catalog, e.flow.schema) == ("other.bronze.e", "other", "bronze")
-        assert "add USE SCHEMA" in refused("USE CATALOG c; CREATE LIVE TABLE a AS SELECT 1")
+        (a,) = statements("USE CATALOG c; CREATE LIVE TABLE a AS SELECT 1")
+        assert (a.dataset.name, a.flows[0].schema) == ("c.default.a", "default")
 
 
 class TestColumns:

@@ -19,6 +19,7 @@ from lakeflow_local.platform import java
 from tests.conftest import OF_SETUP
 
 ROOT = Path(__file__).parents[2]
+SEVERAL = "import sys; from lakeflow_local import cli; sys.exit(max(cli.main(c.split()) for c in sys.argv[1:]))"
 PAGE = (ROOT / "docs" / "lakeflow_local.md").read_text()
 
 
@@ -107,8 +108,12 @@ def test_it_is_installed_and_runs_a_folder_on_a_cluster(folder: Path, installed:
     assert "streaming table" in run(folder, command, "pipelines", "graph", "my_pipeline")
     warehouse = folder / "warehouse"
     options = ["--master", cluster, "--warehouse", str(warehouse)]
-    told = run(folder, command, "pipelines", "run", "my_pipeline", *options)
+    # In one process, which starts Java once.
+    verbs = [f"pipelines {verb} my_pipeline {' '.join(options)}" for verb in ("dry-run", "run", "history")]
+    told = run(folder, installed / "python", "-c", SEVERAL, *verbs)
+    assert "my_pipeline: no faults found" in told
     assert "orders: 1 rows, 1 dropped" in told and "revenue: 1 rows" in told
+    assert re.search(r"my_pipeline: the last 1 updates\n.*\bCOMPLETED\b", told, re.DOTALL)
     assert list((folder / "work-0").glob("app-*/*/stderr")) and list((folder / "work-1").glob("app-*/*/stderr"))
     assert list(warehouse.glob("my_pipeline.db/*/_delta_log"))
     # What the cluster wrote is read on one machine.

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
 from lakeflow_local.bundle import load
+from lakeflow_local.commands import pairs, session_of
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from lakeflow_local.bundle.load import Bundle
 
 # What runs, which a summary shows first.
@@ -68,16 +66,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     sql.set_defaults(run=_sql)
 
 
-def pairs(option: str, assignments: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise LakeflowError(f"{option} {assignment}: write {option} NAME=VALUE")
-        found[name] = value
-    return found
-
-
 def _load(args: argparse.Namespace) -> tuple[Home, Bundle]:
     home = homes.find()
     return home, load.load(home.root, args.target, args.var)
@@ -91,21 +79,6 @@ def _faults(args: argparse.Namespace) -> tuple[Bundle | None, list[LakeflowError
     if bundle is not None and not faults:
         faults = validate.check_resources(bundle)
     return bundle, faults
-
-
-@contextmanager
-def session_of(
-    home: Home, bundle: Bundle | None, name: str, *, mysql: bool = True
-) -> Iterator[tuple[SparkSession, dict[str, str]]]:
-    """The servers and a session on them, and what tasks see of them in their environment."""
-    from lakeflow_local.bundle import tasks
-    from lakeflow_local.platform import servers, session
-
-    buckets = bundle.embedded_buckets if bundle else ()
-    endpoints = servers.up(home, mysql=mysql, s3=bool(buckets), buckets=buckets)
-    environment = endpoints.environment()
-    with tasks.environment(environment):
-        yield session.start(home, endpoints, app_name=name), environment
 
 
 def _run(args: argparse.Namespace) -> int:

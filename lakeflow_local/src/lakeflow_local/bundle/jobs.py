@@ -133,7 +133,9 @@ class _Execution:
             if unsupported in definition:
                 at = definition[unsupported].place
                 raise UnsupportedError(
-                    f"`{unsupported}` of a job is not supported on this machine", file=at.file, line=at.line
+                    f"`{unsupported}` of a job is not supported on this machine; leave it to another target",
+                    file=at.file,
+                    line=at.line,
                 )
         self._parameters = job_parameters(self._job, given)
         entries = {str(task.plain("task_key")): task for task in definition.sequence("tasks")}
@@ -264,7 +266,9 @@ class _Execution:
 
     def _run_job(self, job: Resource, parameters: Mapping[str, str]) -> JobRun:
         if job.key in self._callers:
-            raise job.value.error(f"the jobs {' → '.join((*self._callers, job.key))} run each other in a circle")
+            raise job.value.error(
+                f"the jobs {' → '.join((*self._callers, job.key))} run each other in a circle; remove one run_job_task"
+            )
         callers = (*self._callers, job.key)
         trigger = {"type": "RUN_JOB_TASK", "run_id": self._run.run_id}
         return _Execution(
@@ -366,7 +370,9 @@ def sorted_tasks(job: Resource) -> list[str]:
             return
         if key in opened:
             circle = " → ".join([*opened[opened.index(key) :], key])
-            raise entries[key].error(f"{job.label}: the tasks {circle} depend on each other in a circle")
+            raise entries[key].error(
+                f"{job.label}: the tasks {circle} depend on each other in a circle; remove one depends_on"
+            )
         opened.append(key)
         for dependency in entries[key].sequence("depends_on"):
             other = str(dependency.plain("task_key"))

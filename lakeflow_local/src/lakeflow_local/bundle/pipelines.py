@@ -51,7 +51,9 @@ def spec(bundle: Bundle, pipeline: Resource, home: Home) -> PipelineSpec:
         if value.plain(key):
             at = value[key].place
             raise UnsupportedError(
-                f"`{key}` of a pipeline is not supported on this machine", file=at.file, line=at.line
+                f"`{key}` of a pipeline is not supported on this machine; leave it to another target",
+                file=at.file,
+                line=at.line,
             )
     for key in ("catalog", "schema"):
         if not value.plain(key):

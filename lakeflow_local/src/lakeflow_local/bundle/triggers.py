@@ -136,7 +136,10 @@ def all_of(spark: SparkSession, bundle: Bundle, home: Home) -> Iterator[FileArri
             if (trigger := resource.value.get("trigger")) is not None and not is_paused(bundle, resource, "trigger"):
                 for kind in trigger.data:
                     if kind not in ("file_arrival", "pause_status"):
-                        message = f"the trigger `{kind}` of {resource.label} is not supported on this machine"
+                        message = (
+                            f"the trigger `{kind}` of {resource.label} is not supported on this machine; pause it, or"
+                            " leave it to another target"
+                        )
                         raise UnsupportedError(message, file=trigger.place.file, line=trigger.place.line)
                 yield FileArrival(spark, resource, home)
 

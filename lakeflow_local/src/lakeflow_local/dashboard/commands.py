@@ -39,7 +39,7 @@ def _lint(args: argparse.Namespace) -> int:
 
 def _preview(args: argparse.Namespace) -> int:
     from lakeflow_local.bundle import load
-    from lakeflow_local.bundle.commands import pairs, session_of
+    from lakeflow_local.commands import pairs, session_of
     from lakeflow_local.dashboard import document, preview, rows
 
     dashboard = document.read(args.file)

@@ -22,7 +22,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from lakeflow_local.bundle import load
-    from lakeflow_local.bundle.commands import pairs, session_of
+    from lakeflow_local.commands import pairs, session_of
     from lakeflow_local.notebook import page, run
 
     parameters = pairs("--param", args.param)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
+from lakeflow_local.commands import pairs, session_of
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.home import Home
 from lakeflow_local.pipelines import folder
 from lakeflow_local.pipelines.spec import PipelineSpec
 
@@ -81,9 +83,8 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _bundle_of(args: argparse.Namespace) -> Bundle | None:
+def _bundle_of(args: argparse.Namespace, home: Home) -> Bundle | None:
     """The bundle that has the pipeline, where it is given by its key."""
-    home = homes.find()
     is_key = re.fullmatch(r"\w+", args.pipeline) and not Path(args.pipeline).exists()
     if not is_key or not (home.root / "databricks.yml").is_file():
         return None
@@ -92,14 +93,8 @@ def _bundle_of(args: argparse.Namespace) -> Bundle | None:
     return load.load(home.root, args.target, args.var)
 
 
-def _spec(args: argparse.Namespace, bundle: Bundle | None) -> PipelineSpec:
-    home = homes.find()
-    configuration = {}
-    for assignment in args.set:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise LakeflowError(f"--set {assignment}: write --set KEY=VALUE")
-        configuration[key] = value
+def _spec(args: argparse.Namespace, home: Home, bundle: Bundle | None) -> PipelineSpec:
+    configuration = pairs("--set", args.set)
     if bundle is None:
         spec = folder.spec(Path(args.pipeline), home, schema=args.schema, configuration=configuration)
     else:
@@ -118,22 +113,20 @@ def _url(folder: str) -> str:
 @contextmanager
 def _session(args: argparse.Namespace) -> Iterator[tuple[SparkSession, PipelineSpec]]:
     """The pipeline, and a session that reaches what the bundle's tasks reach."""
-    from lakeflow_local.platform import servers, session
-
-    bundle = _bundle_of(args)
-    spec = _spec(args, bundle)
     home = homes.find()
-    buckets = bundle.embedded_buckets if bundle else ()
-    endpoints = servers.up(home, mysql=False, s3=bool(buckets), buckets=buckets)
+    bundle = _bundle_of(args, home)
+    spec = _spec(args, home, bundle)
     conf = {"spark.sql.warehouse.dir": _url(args.warehouse)} if args.warehouse else {}
-    yield session.start(home, endpoints, app_name=spec.name, master=args.master, conf=conf), spec
+    with session_of(home, bundle, spec.name, mysql=False, master=args.master, conf=conf) as (spark, _):
+        yield spark, spec
 
 
 def _graph(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import outline
     from lakeflow_local.pipelines.names import Namespace
 
-    spec = _spec(args, _bundle_of(args))
+    home = homes.find()
+    spec = _spec(args, home, _bundle_of(args, home))
     found = outline.outline(
         spec.sources,
         root=spec.root_path or spec.sources[0].parent,

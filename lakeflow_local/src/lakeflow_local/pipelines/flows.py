@@ -191,16 +191,17 @@ class Flows:
             result.upserted += counts.upserted
             result.deleted += counts.deleted
 
-        if frame.isStreaming:
-            self._for_each_batch(frame.writeStream, resolved, apply)
-            return True
         # Goes with the rest of the target's state at a full refresh.
         done = ("cdc", flow_key(node.full), f"once-{resolved.key}.json")
         if self._storage.exists(*done):
             return False
-        # Computed here, where observations of its rows are awaited, and not in the session that applies them.
-        apply(frame.localCheckpoint(), 0)
-        self._storage.write_json(True, *done)
+        if frame.isStreaming:
+            self._for_each_batch(frame.writeStream, resolved, apply)
+        else:
+            # Computed here, where observations of its rows are awaited, and not in the session that applies them.
+            apply(frame.localCheckpoint(), 0)
+        if resolved.flow.once:
+            self._storage.write_json(True, *done)
         return True
 
     def _apply_snapshots(self, node: Node, resolved: Resolved, snapshot: Snapshot) -> None:

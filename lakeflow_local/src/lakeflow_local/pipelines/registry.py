@@ -42,6 +42,9 @@ class Registry:
         self._expectations.setdefault(id(function), [])[:0] = expectations
         self._functions.setdefault(-id(function), function)
 
+    def _expected(self, function: Callable) -> list[Expectation]:
+        return [rule for layer in _layers(function) for rule in self._expectations.get(id(layer), ())]
+
     def close(self) -> tuple[list[Dataset], list[Flow]]:
         """The declarations, complete.
 
@@ -49,7 +52,9 @@ class Registry:
             LakeflowError: two expectations of one dataset share a name.
         """
         for index, function in self._functions.items():
-            if index >= 0 and (expectations := self._expectations.get(id(function))):
+            if index >= 0 and (
+                expectations := [e for f in _layers(function) for e in self._expectations.get(id(f), ())]
+            ):
                 dataset = self.datasets[index]
                 both = (*dataset.expectations, *expectations)
                 self.datasets[index] = dataclasses.replace(dataset, expectations=both)
@@ -63,6 +68,13 @@ class Registry:
                         line=dataset.place.line,
                     )
         return self.datasets, self.flows
+
+
+def _layers(function: Callable | None) -> Iterator[Callable]:
+    """A function and those that its decorators wrapped, the outermost first."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)
 
 
 _active: ContextVar[Registry | None] = ContextVar("registry", default=None)

@@ -19,7 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import auto_cdc, message_buses, sql
+from lakeflow_local.pipelines import auto_cdc, faults, message_buses, sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.databricks_sql import log_of, with_json_paths
 from lakeflow_local.pipelines.expectations import Metrics, check
@@ -178,12 +178,9 @@ class Resolver:
             local = dataset.kind is Kind.TEMPORARY_VIEW or dataset.sink is not None
             full = dataset.name.lower().strip("`") if local else self.names.full(dataset.name)
             if (other := self.nodes.get(full)) is not None:
-                first = other.dataset.place
                 twice.add(full)
                 with self._noting():
-                    raise _at(
-                        dataset, f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one"
-                    )
+                    raise _at(dataset, faults.already_defined(dataset, other.dataset.place))
                 continue
             table = self._hidden(full) if dataset.private and not local else full
             self.nodes[full] = Node(dataset, full, table, [], dataset.kind)
@@ -197,8 +194,7 @@ class Resolver:
         for node in self.nodes.values():
             with self._noting(node):
                 if not node.flows:
-                    what = "sink" if node.is_sink else "table"
-                    raise _at(node.dataset, f"no flow writes {node.dataset.name}; add one, or remove the {what}")
+                    raise _at(node.dataset, faults.not_written(node.dataset))
                 if node.is_sink and node.dataset.expectations:
                     raise _at(
                         node.dataset,
@@ -214,10 +210,7 @@ class Resolver:
 
     def _check_target(self, flow: Flow, node: Node | None) -> None:
         if node is None:
-            raise _at(
-                flow,
-                f"flow {flow.name} writes {flow.target}, which this pipeline does not define{self._near(flow.target)}",
-            )
+            raise _at(flow, faults.no_target(flow, self.near(flow.target)))
         if any(f.name == flow.name for f in node.flows):
             raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
         if node.flows and (flow.snapshot is not None or node.flows[0].snapshot is not None):
@@ -233,10 +226,6 @@ class Resolver:
         if node.is_sink and (flow.cdc is not None or flow.snapshot is not None or flow.once):
             what = "a flow that runs once" if flow.once else "AUTO CDC"
             raise _at(flow, f"the sink {node.dataset.name} cannot be written by {what}; append flows alone write sinks")
-
-    def _near(self, name: str) -> str:
-        near = self.near(name)
-        return f"; did you mean {' or '.join(near)}?" if near else ""
 
     def near(self, name: str) -> list[str]:
         """The names of datasets that are written nearly like `name`."""
@@ -330,9 +319,7 @@ class Resolver:
     def _entered(self, node: Node) -> Iterator[None]:
         if node in self._path:
             circle = [*self._path[self._path.index(node) :], node]
-            raise _at(
-                node.dataset, f"datasets read each other in a circle: {' -> '.join(n.dataset.name for n in circle)}"
-            )
+            raise _at(node.dataset, faults.circle(n.dataset.name for n in circle))
         self._path.append(node)
         try:
             yield
@@ -402,7 +389,7 @@ class Resolver:
                     f"{node.dataset.name} is a streaming table, but its query reads no stream; use STREAM or "
                     "readStream, or define a materialized view",
                 )
-            if node.kind is Kind.STREAMING_TABLE and streams and resolved.flow.once:
+            if node.kind is Kind.STREAMING_TABLE and streams and resolved.flow.once and resolved.flow.cdc is None:
                 raise _at(resolved.flow, f"flow {resolved.flow.name} runs once, so its query must not read a stream")
 
     def _resolve(self, node: Node, flow: Flow) -> Resolved:
@@ -419,7 +406,7 @@ class Resolver:
             if flow.snapshot is not None:
                 frame = self._snapshot(flow.snapshot, node)
             elif flow.cdc is not None and flow.cdc.source is not None:
-                reader = self._spark.read if flow.once else self._spark.readStream
+                reader = self._spark.readStream if self._streams(flow) else self._spark.read
                 frame = reader.table(flow.cdc.source)
             elif flow.cdc is not None:
                 frame = self._spark.sql(flow.cdc.source_query)
@@ -434,6 +421,16 @@ class Resolver:
                     f"the function of {node.dataset.name} must return a DataFrame; it returned {type(frame).__name__}"
                 )
             return frame
+
+    def _streams(self, flow: Flow) -> bool:
+        """Whether an AUTO CDC flow reads its source as a stream; one that runs once, if that is a streaming view."""
+        if not flow.once:
+            return True
+        source, reading = self.find(flow.cdc.source), _reading.get()
+        if source is None or not source.is_view:
+            return False
+        self._view(source, reading)
+        return reading.views[source.full].isStreaming
 
     def _snapshot(self, snapshot: Snapshot, node: Node) -> DataFrame:
         """A snapshot as it is written: the one of now, or the function's first, for its columns alone."""
@@ -476,6 +473,7 @@ class Resolver:
         self._note_input(node, reading)
         if node.is_view:
             self._view(node, reading)
+            self._check_view_read(node, reading, streaming)
             return read(node.dataset.name)
         self._ensure(node)
         if self._stand_in is not None:
@@ -487,19 +485,27 @@ class Resolver:
             raise LakeflowError(f"{node.dataset.name} is a sink, which cannot be read; read what its flows read")
         reading.inputs.add(node.full)
 
+    def _check_view_read(self, node: Node, reading: _Reading, streaming: bool) -> None:
+        is_streaming = reading.views[node.full].isStreaming
+        checked = str(self._spec.configuration.get(_VIEW_CHECK, "true")).lower() != "false"
+        if checked and is_streaming != streaming:
+            raise LakeflowError(faults.view_read(node.dataset.name, is_streaming))
+
     def query(self, text: str, run: Callable[[str], DataFrame]) -> DataFrame:
         reading = _reading.get()
         if reading is None:
             return run(text)
-        read = [node for i in sql.inputs(text, parameters=self._spec.parameters) if (node := self.find(i.name))]
-        for node in read:
+        inputs = sql.inputs(text, parameters=self._spec.parameters)
+        read = [(node, i.streaming) for i in inputs if (node := self.find(i.name))]
+        for node, _ in read:
             self._note_input(node, reading)
-        for node in read:
+        for node, _ in read:
             if not node.is_view:
                 self._ensure(node)
-        for node in read:
+        for node, streaming in read:
             if node.is_view:
                 self._view(node, reading)
+                self._check_view_read(node, reading, streaming)
         # Resolving one view may have resolved a table that reads another of the same name, for a flow of its own.
         for name, view in reading.views.items():
             view.createOrReplaceTempView(f"`{name}`")
@@ -624,6 +630,9 @@ class Resolver:
         if not node.ready:
             node.ready = True
             self.order.append(node)
+
+
+_VIEW_CHECK = "pipelines.incompatibleViewCheck.enabled"
 
 
 def _at(declared: Dataset | Flow, message: str) -> LakeflowError:

@@ -173,7 +173,11 @@ class Loader:
         if not found:
             self.missing(f"%run {cell.text}: there is no such notebook beside this one", path, cell.line, module)
         elif (file := found[0].resolve()) in within:
-            raise LakeflowError(f"%run {cell.text}: notebooks run each other in a circle", file=path, line=cell.line)
+            raise LakeflowError(
+                f"%run {cell.text}: notebooks run each other in a circle; remove one of the %run",
+                file=path,
+                line=cell.line,
+            )
         elif file.suffix == ".sql":
             self._load_sql_file(file, within)
         else:
@@ -252,7 +256,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LakeflowError(f"is not UTF-8 text (byte {error.start})", file=path) from error
+        raise LakeflowError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=path) from error
     except OSError as error:
         raise LakeflowError(f"cannot be read: {error.strerror}", file=path) from error
 

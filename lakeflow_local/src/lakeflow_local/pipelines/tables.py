@@ -186,11 +186,17 @@ class _TypedColumn:
         declared = self._declared
         parts = [f"`{self.name}` {self.kind.simpleString()}"]
         if "AS IDENTITY" in (declared.generated or "").upper():
-            raise UnsupportedError(f"the identity column {self.name} is not supported in pipelines here; use a hash")
+            raise UnsupportedError(
+                f"the identity column {self.name} is not supported in pipelines here; let the query make a key, such as"
+                " xxhash64 of the business key"
+            )
         if declared.generated:
             parts.append(f"GENERATED ALWAYS AS ({declared.generated})")
         if declared.default:
-            raise UnsupportedError(f"DEFAULT of column {self.name} is not supported in pipelines here")
+            raise UnsupportedError(
+                f"DEFAULT of column {self.name} is not supported in pipelines here; write coalesce({self.name}, …) in"
+                " the query"
+            )
         if declared.not_null:
             parts.append("NOT NULL")
         if self.comment:

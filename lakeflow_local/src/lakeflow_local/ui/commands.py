@@ -86,7 +86,7 @@ def _listening(port: int) -> socket.socket:
 
 @contextmanager
 def _session(project: Project) -> Iterator[SparkSession]:
-    from lakeflow_local.bundle.commands import session_of
+    from lakeflow_local.commands import session_of
 
     with session_of(project.home, project.bundle(), "ui", mysql=False) as (spark, _):
         yield spark

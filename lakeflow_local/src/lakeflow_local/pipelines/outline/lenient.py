@@ -17,7 +17,16 @@ from typing import Any
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api
-from lakeflow_local.pipelines.outline.symbols import Base, Symbol, doubt, is_unknown, placeholder, shown, symbols_in
+from lakeflow_local.pipelines.outline.symbols import (
+    Base,
+    Symbol,
+    doubt,
+    is_unknown,
+    known_parts,
+    placeholder,
+    shown,
+    symbols_in,
+)
 from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
@@ -40,6 +49,11 @@ def code_of(tree: ast.Module, file: str) -> CodeType:
         return compile(ast.fix_missing_locations(_Rewriter().visit(tree)), file, "exec", dont_inherit=True)
     finally:
         sys.setrecursionlimit(limit)
+
+
+def code_of_expression(tree: ast.expr) -> CodeType:
+    """The same for an expression of such a source."""
+    return compile(ast.fix_missing_locations(_Rewriter().visit(ast.Expression(tree))), "<expression>", "eval")
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -116,6 +130,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     declares = getattr(function, "__module__", None) == api.__name__
     if declares:
         kwargs = dict(_told(function, kwargs))
+    if args and _parses(function) and _is_wholly_unknown(args[0]):
+        return _unknown_result(function, args, kwargs)
     try:
         result = function(*args, **kwargs)
     except Exception as error:
@@ -159,15 +175,33 @@ def _with_texts(function: Any, args: tuple, kwargs: dict) -> Any:
         except Exception as error:
             if isinstance(error, _MEANT):
                 raise
+    return _unknown_result(function, args, kwargs)
+
+
+def _unknown_result(function: Any, args: tuple, kwargs: dict) -> Symbol:
     name = getattr(function, "__name__", type(function).__name__)
     return Symbol(name).derived(f"{name}({', '.join(map(shown, (*args, *kwargs.values())))})", args, kwargs)
+
+
+def _parses(function: Any) -> bool:
+    """Whether it makes values of a text: a placeholder would be a valid YAML document."""
+    return getattr(function, "__module__", None) == "yaml" and "load" in getattr(function, "__name__", "")
+
+
+def _is_wholly_unknown(value: Any) -> bool:
+    return isinstance(value, Symbol) or (
+        is_unknown(value) and isinstance(value, str) and not known_parts(value).strip()
+    )
 
 
 def _item(value: Any, key: Any) -> Any:
     try:
         return value[key]
-    except (LookupError, TypeError):
-        if not is_unknown(key):
+    except (LookupError, TypeError) as error:
+        if isinstance(value, list) and not value and isinstance(error, IndexError):
+            # What fills it on Databricks, such as the folders of a cluster's path, is not here.
+            doubt("a list that is empty here")
+        elif not is_unknown(key):
             raise
         return Symbol(f"…[{shown(key)}]")
 

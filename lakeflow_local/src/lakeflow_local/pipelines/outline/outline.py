@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -22,7 +23,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import sql
+from lakeflow_local.pipelines import faults, sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
@@ -30,6 +31,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     EACH,
     Setting,
     Symbol,
+    TableRead,
     described,
     has_pieces,
     known_parts,
@@ -44,9 +46,14 @@ from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, l
 
 _SECONDS = 10
 _STREAM_READS = frozenset({"readStream", "read_stream"})
+_TABLE_READS = frozenset({"table", "read", *_STREAM_READS})
+_PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
+_DEFINES = frozenset({
+    "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
+    "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
+})  # fmt: skip
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
-_TABLE_READS = frozenset({"table", "read", "read_stream"})
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ class _Loader(Loader):
 class _Read:
     """What a flow reads; `streaming` is None where that could not be seen."""
 
-    inputs: set[str] = field(default_factory=set)
+    inputs: set[TableRead] = field(default_factory=set)
     streaming: bool | None = None
 
 
@@ -172,10 +179,36 @@ def outline(
     found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
     only_flows = not whole and any(registry.flows for registry in registries)
     if not (found.datasets or found.errors or only_flows):
-        absent = named(f"; it may be in {', '.join(sorted(world.absent))}, which is not here") if world.absent else ""
-        file, line = next(filter(None, world.absent.values()), (str(sources[0]), 1))
-        found.errors.append(Fault(file, line, f"defines no dataset{absent}"))
+        found.errors.append(_without_dataset(sources, world.absent))
     return found
+
+
+def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
+    """Says where the datasets of these sources may be: in modules that are not here, or in what nobody calls."""
+    for source in sources:
+        for function in ast.walk(_tree(source)):
+            if isinstance(function, ast.FunctionDef) and any(map(_defines, ast.walk(function))):
+                message = f"defines no dataset; {function.name}() would, and is not called"
+                return Fault(str(source), function.lineno, message)
+    if absent:
+        file, line = next(filter(None, absent.values()), (str(sources[0]), 1))
+        return Fault(
+            file, line, named(f"defines no dataset; it may be in {', '.join(sorted(absent))}, which is not here")
+        )
+    return Fault(str(sources[0]), 1, "defines no dataset")
+
+
+def _tree(source: Path) -> ast.AST:
+    try:
+        return ast.parse(source.read_text(encoding="utf-8-sig"))
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def _defines(node: ast.AST) -> bool:
+    """Whether it is `dlt.table` or the like."""
+    owner = node.value if isinstance(node, ast.Attribute) and node.attr in _DEFINES else None
+    return isinstance(owner, ast.Name) and owner.id in _PIPELINE_MODULES
 
 
 @contextlib.contextmanager
@@ -258,7 +291,7 @@ class _Assembly:
             self._attach(flow)
         for full, dataset in self._datasets.items():
             if not self._flows[full] and dataset.kind is not Kind.SINK and self._whole:
-                self._fail(f"no flow writes {dataset.name}; add one, or remove the table", dataset.place)
+                self._fail(faults.not_written(dataset), dataset.place)
         self._outline()
 
     def _fail(self, message: str, place: Place) -> None:
@@ -273,19 +306,18 @@ class _Assembly:
             return
         full = self._full(dataset.name, dataset.kind)
         if (other := self._datasets.get(full)) is not None:
-            first = f"{other.place.file.name}:{other.place.line}"
-            self._fail(f"{dataset.name} is already defined at {first}; remove one", dataset.place)
+            self._fail(faults.already_defined(dataset, other.place), dataset.place)
             return
         self._datasets[full] = dataset
         self._flows[full] = []
 
     def _attach(self, flow: Flow) -> None:
-        full = self._find(flow.target)
+        full = self._find(flow.target) or self._find_alike(flow.target)
         if full is not None:
             self._flows[full].append(flow)
         elif flow.target in self._refused:
             return
-        elif self._unknown_part(flow.target):
+        elif _not_settings(flow.target):
             self._found.notes.append(named(f"flow {flow.name} writes {flow.target}, which is not known"))
         elif not self._whole:
             place = f"{flow.place.file.name}:{flow.place.line}"
@@ -293,13 +325,16 @@ class _Assembly:
                 named(f"{place}: flow {flow.name} writes {flow.target}, which is not defined here")
             )
         elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
-            self._fail(f"flow {flow.name} writes {flow.target}, which this pipeline does not define", flow.place)
+            self._fail(faults.no_target(flow), flow.place)
 
     def _unknown_part(self, name: str) -> str | None:
-        """What makes a name unknown: nothing of its last part is known, or it stands for many; settings do not."""
+        """What makes a name unknown: nothing of its last part is known, or it stands for many.
+
+        Settings, and what a module that is not here says, stand for themselves.
+        """
         if has_pieces(name):
             return "a piece of a value"
-        unknown = [part for part in unknown_parts(name) if not part.startswith("${")]
+        unknown = [part for part in _not_settings(name) if EACH in part or not self._world.is_absent(part)]
         if not unknown or (all(EACH not in part for part in unknown) and known_parts(sql.normalise(name)[-1])):
             return None
         return next((part for part in unknown if EACH in part), unknown[-1])
@@ -323,14 +358,38 @@ class _Assembly:
                 return full
         return None
 
+    def _find_alike(self, name: str) -> str | None:
+        """The only dataset that a name may mean, where parts of either come from settings that were not given."""
+        wanted = self._full(without_live(name)).split(".")
+        alike = [
+            full
+            for full in self._datasets
+            if (parts := full.split("."))[-1] == wanted[-1]
+            and len(parts) == len(wanted)
+            and all(a == b or unknown_parts(a + b) for a, b in zip(parts, wanted, strict=True))
+        ]
+        return alike[0] if len(alike) == 1 else None
+
+    def _find_input(self, name: str, flow: Flow, reader: str) -> str | None:
+        """The dataset that a flow of `reader` reads by that name."""
+        if (found := self._find(name, flow)) is not None or "." in without_live(name):
+            return found
+        alike = self._find_alike(name)
+        return None if alike == reader else alike
+
     def _outline(self) -> None:
         edges: dict[str, set[str]] = {}
+        streaming: dict[str, bool] = {}
+        reads: list[tuple[Flow, str, bool | None]] = []
         for full, dataset in self._datasets.items():
             outlines, streams = [], []
             for flow in self._flows[full]:
                 read = self._read(flow)
                 streams.append(read.streaming)
-                inputs = {self._find(name, flow) or name for name in read.inputs}
+                inputs = set()
+                for name, as_stream in read.inputs:
+                    inputs.add(found := self._find_input(name, flow, full) or name)
+                    reads.append((flow, found, as_stream))
                 edges.setdefault(full, set()).update(inputs & self._datasets.keys())
                 outlines.append(
                     FlowOutline(
@@ -342,6 +401,8 @@ class _Assembly:
                         flow.place.line,
                     )
                 )
+            if dataset.kind is Kind.TEMPORARY_VIEW and None not in streams:
+                streaming[full] = any(streams)
             kind = dataset.kind or (Kind.STREAMING_TABLE if any(streams) else Kind.MATERIALIZED_VIEW)
             self._found.datasets.append(
                 DatasetOutline(
@@ -357,6 +418,14 @@ class _Assembly:
                 )
             )
         self._find_circle(edges)
+        self._note_view_reads(reads, streaming)
+
+    def _note_view_reads(self, reads: list[tuple[Flow, str, bool | None]], streaming: Mapping[str, bool]) -> None:
+        for flow, full, as_stream in sorted(reads, key=lambda read: (str(read[0].place.file), read[0].place.line)):
+            if as_stream is not None and streaming.get(full, as_stream) != as_stream:
+                place = f"{flow.place.file.name}:{flow.place.line}"
+                fault = faults.view_read(self._datasets[full].name, streaming[full])
+                self._found.notes.append(named(f"{place}: an update refuses that {fault}"))
 
     def _shown(self, inputs: set[str]) -> tuple[str, ...]:
         return tuple(sorted(named(self._datasets[i].name if i in self._datasets else i) for i in inputs))
@@ -369,13 +438,13 @@ class _Assembly:
             first = min(circle, key=list(self._datasets).index)
             start = circle.index(first)
             names = [self._datasets[full].name for full in (*circle[start:], *circle[:start], first)]
-            self._fail(f"datasets read each other in a circle: {' -> '.join(names)}", self._datasets[first].place)
+            self._fail(faults.circle(names), self._datasets[first].place)
 
     def _read(self, flow: Flow) -> _Read:
         if flow.cdc is not None and flow.cdc.source is not None:
-            return _Read({flow.cdc.source}, True)
+            return _Read({TableRead(flow.cdc.source, None if flow.once else True)}, True)
         if flow.snapshot is not None and flow.snapshot.source is not None:
-            return _Read({flow.snapshot.source}, True)
+            return _Read({TableRead(flow.snapshot.source, None)}, True)
         if flow.snapshot is not None and flow.snapshot.function is not None:
             # At first there is no version, later there is one.
             return self._followed(flow.snapshot.function, flow, (None,), (Symbol("latest_version"),))
@@ -395,7 +464,7 @@ class _Assembly:
         except LakeflowError as error:
             self._fail(error.message, Place(flow.place.file, error.line or line))
             return _Read()
-        return _Read({without_live(i.name) for i in read}, any(i.streaming for i in read))
+        return _Read({TableRead(without_live(i.name), i.streaming) for i in read}, any(i.streaming for i in read))
 
     def _followed(self, function: Callable, flow: Flow, *calls: tuple) -> _Read:
         """What a function reads, whatever its conditions on what is not known turn out to be.
@@ -404,7 +473,7 @@ class _Assembly:
             calls: the arguments of each call that is tried; one without arguments where none are given.
         """
         read = _Read(streaming=False)
-        followed, failure = False, None
+        followed, failure, elsewhere = False, None, ""
         for answer, args in product((True, False), calls or ((),)):
             try:
                 with _apart(flow.place.file.parent), one_way(answer), collecting(Registry()):
@@ -416,15 +485,26 @@ class _Assembly:
                 failure = error
                 break
             followed = True
-            for symbol in symbols_in(result):
+            results = list(symbols_in(result))
+            for symbol in results:
                 read.inputs |= symbol._inputs
                 read.streaming = read.streaming or symbol._streaming
+            elsewhere = next((repr(s) for s in results if self._world.is_absent(repr(s))), elsewhere)
         if followed:
+            if elsewhere and not read.inputs and not read.streaming:
+                place = f"{flow.place.file.name}:{flow.place.line}"
+                told = f"{place}: what {flow.name} reads, and whether as a stream, is in {elsewhere}, which is not here"
+                self._found.notes.append(named(told))
             return read
         # A function may need what a symbol cannot give; then its text tells what it reads.
         place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"
         self._found.notes.append(described(f"{place}: {flow.name} is followed by its text alone: {_told(failure)}"))
         return _by_text(function)
+
+
+def _not_settings(name: str) -> list[str]:
+    """What a name is made of that is neither known nor a setting."""
+    return [part for part in unknown_parts(name) if not part.startswith("${")]
 
 
 def _told(error: BaseException) -> str:
@@ -450,19 +530,22 @@ def _by_text(function: Callable) -> _Read:
     except (SyntaxError, UnicodeDecodeError, ValueError):
         return _Read()
     read = _Read(streaming=False)
+    known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     for node in ast.walk(tree):
         is_function = isinstance(node, (ast.FunctionDef, ast.Lambda))
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) if is_function else 0
         if is_function and first == code.co_firstlineno:
-            _read_by_text(node, read)
+            _read_by_text(node, read, known)
     return read
 
 
-def _read_by_text(function: ast.AST, read: _Read) -> None:
+def _read_by_text(function: ast.AST, read: _Read, known: dict[str, Any]) -> None:
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and node.attr in _STREAM_READS:
             read.streaming = True
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_READS:
             for argument in node.args[:1]:
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    read.inputs.add(without_live(argument.value))
+                with contextlib.suppress(Exception):
+                    name = eval(lenient.code_of_expression(argument), known)
+                    if isinstance(name, str):
+                        read.inputs.add(TableRead(without_live(name), None))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 _MOST_TEXT = 80
 # Of columns, as SQL.
@@ -70,6 +70,13 @@ def has_pieces(text: str) -> bool:
 def unknown_parts(text: str) -> list[str]:
     """What the placeholders of a text stand for."""
     return [bytes.fromhex(match[1]).decode() for match in _PLACEHOLDER.finditer(text)]
+
+
+class TableRead(NamedTuple):
+    """A table that something was read from, and whether as a stream."""
+
+    name: str
+    streaming: bool
 
 
 @dataclass
@@ -181,7 +188,7 @@ class Symbol:
     def __init__(
         self,
         text: str,
-        inputs: frozenset[str] = frozenset(),
+        inputs: frozenset[TableRead] = frozenset(),
         streaming: bool = False,
         function: Callable | None = None,
     ):
@@ -225,7 +232,7 @@ class Symbol:
         name = self._text.rpartition(".")[2]
         wrapped = _wrapped(self)
         if wrapped is not None:
-            return self.derived(f"{name}(…)", wrapped(*args, **kwargs))
+            return self.derived(f"{self._text}(…)", wrapped(*args, **kwargs))
         if name in _CREATE_VIEW and args:
             _path.views[str(args[0]).lower()] = self
         if name == "transform" and args and callable(args[0]) and not isinstance(args[0], Symbol):

@@ -22,6 +22,7 @@ from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
     Setting,
     Symbol,
+    TableRead,
     asking,
     doubt,
     is_unknown,
@@ -47,7 +48,11 @@ _FUNCTIONS = "pyspark.sql.functions."
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
 # What gives the session: in Spark, and by habit in the helpers of a project.
-_GET_SESSION = re.compile(r"getOrCreate|getActiveSession|active|\w*spark(?:_?session)?", re.IGNORECASE)
+_GET_SESSION = re.compile(
+    r"getOrCreate|getActiveSession|active|_*(?:(?:get|create|init|make|build|start|new|set_?up|configure)\w*?)?"
+    r"spark(?:_?session)?",
+    re.IGNORECASE,
+)
 _STREAMS = re.compile(
     r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
     re.IGNORECASE,
@@ -71,6 +76,7 @@ class _Reader(Symbol):
         return result
 
 
+_CONSTANT = re.compile(r"[^\W\d]\w*(?:\.\w+|\['[^']*'\])*")
 # json.`/folder`: files, not a table.
 _FILES = re.compile(r"(?:avro|binaryFile|csv|delta|json|orc|parquet|text|xml)\.`[^`]*/", re.IGNORECASE)
 
@@ -85,7 +91,7 @@ def _named(name: str, streaming: bool = False) -> Symbol:
     made = view(name)
     if made is not None:
         return made
-    return Symbol(name, frozenset({without_live(name)}), streaming)
+    return Symbol(name, frozenset({TableRead(without_live(name), streaming)}), streaming)
 
 
 class _Session(Symbol):
@@ -205,7 +211,7 @@ class _Part(_Module):
         result = super().__call__(*args, **kwargs)
         if name == "forName" and "DeltaTable" in self._text:
             table = kwargs.get("tableOrViewName", args[-1] if args else None)
-            return Symbol(result._text, frozenset({without_live(str(table))}))
+            return Symbol(result._text, frozenset({TableRead(without_live(str(table)), False)}))
         return result
 
 
@@ -314,6 +320,14 @@ class World:
         found = self._find(top, importer, fromlist)
         return _Module(top, self) if found is None else found
 
+    def is_absent(self, text: str) -> bool:
+        """Whether a symbol of that text comes from a module that is not here."""
+        # A long text has its middle cut out; a name alone is of a module all of whose names were imported.
+        start, cut, _ = text.partition("…")
+        return _CONSTANT.fullmatch(text) is not None or any(
+            start.startswith((f"{name}.", f"{name}(")) or (cut and name.startswith(start)) for name in self.absent
+        )
+
     def _lacks(self, name: str) -> None:
         frame = asking()
         self.absent.setdefault(name, (frame.f_code.co_filename, frame.f_lineno))
@@ -344,7 +358,7 @@ class World:
             return self.module(name)
         if top in ("pyspark", "delta", "databricks"):
             return _Module(name, self)
-        if (own := self._own(name, importer)) is not None:
+        if (own := self._own(name, importer, fromlist)) is not None:
             return own
         if name in _NOT_FOLLOWED or top in _NOT_FOLLOWED:
             return _Module(name, self)
@@ -353,24 +367,28 @@ class World:
             return module if fromlist or "." not in name else importlib.import_module(top)
         return None
 
-    def _own(self, name: str, importer: Path) -> Any:
+    def _own(self, name: str, importer: Path, fromlist: Any) -> Any:
         """A module of the pipeline's own folders."""
         parts = name.split(".")
         folders = [importer.parent, *map(Path, self._sys.path), *list(importer.parents)[1:4]]
         for folder in dict.fromkeys(folder if folder.is_absolute() else importer.parent / folder for folder in folders):
             for base in (folder, folder / "src"):
-                if (module := self._in_folder(base, parts, importer)) is not None:
+                if (module := self._in_folder(base, parts, importer, fromlist)) is not None:
                     return module
         return None
 
-    def _in_folder(self, folder: Path, parts: list[str], importer: Path | None = None) -> Any:
+    def _in_folder(
+        self, folder: Path, parts: list[str], importer: Path | None = None, fromlist: Any = ()
+    ) -> ModuleType | None:
         path = folder.joinpath(*parts)
         if (file := path.with_name(path.name + ".py")).is_file() and file != importer:
             return self._loaded(file, ".".join(parts))
         if (file := path / "__init__.py").is_file():
             return self._loaded(file, ".".join(parts))
-        # A folder without __init__.py is a package if a source could import something from it.
-        return _Folder(path, parts, self) if path.is_dir() and any(path.glob("*.py")) else None
+        # A folder without __init__.py is a package if a source could import from it what it wants.
+        wanted = [part for part in fromlist or () if part and part != "*"] or ["*"]
+        has_all = path.is_dir() and all(any(path.glob(f"{part}.py")) or (path / part).is_dir() for part in wanted)
+        return _Folder(path, parts, self) if has_all else None
 
     def _loaded(self, file: Path, name: str) -> Any:
         file = file.resolve()

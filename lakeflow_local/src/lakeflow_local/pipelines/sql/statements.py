@@ -163,6 +163,8 @@ class Scope:
             self.statements.append(CreateFlow(statement.auto_cdc()))
         elif statement.accept("CREATE"):
             self.statements.append(statement.create())
+        elif statement.at_words("{", "{") or statement.at_words("{", "%"):
+            statement.fail("a template is not filled in: give the SQL that it makes")
         elif statement.at_words("AUTO", "CDC"):
             statement.fail("AUTO CDC INTO needs a flow's name: write CREATE FLOW name AS AUTO CDC INTO …")
         else:
@@ -183,8 +185,6 @@ class _Statement(Cursor):
     def qualified(self, name: str) -> str:
         """The name of a table with the catalog and schema that USE has put in force."""
         parts, scope = split_name(name), self.scope
-        if len(parts) == 1 and scope.catalog and not scope.schema:
-            self.fail(f"{name} has no schema: write one, or add USE SCHEMA after USE CATALOG {scope.catalog}")
         if len(parts) == 1 and scope.schema:
             parts = (scope.schema, *parts)
         if len(parts) == 2 and scope.catalog:
@@ -217,7 +217,8 @@ class _Statement(Cursor):
         if not self.at_end():
             self.fail(f"expected the end of USE; found {self.shown()}")
         if catalog:
-            self.scope.catalog, self.scope.schema = parts[0], None
+            # As in Spark: another catalog begins in its schema `default`.
+            self.scope.catalog, self.scope.schema = parts[0], "default"
         else:
             self.scope.catalog, self.scope.schema = parts[0] if len(parts) == 2 else self.scope.catalog, parts[-1]
 

@@ -1,0 +1,53 @@
+"""What the commands of several packages share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lakeflow_local.errors import LakeflowError
+from lakeflow_local.home import Home
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakeflow_local.bundle.load import Bundle
+
+
+def pairs(option: str, assignments: Sequence[str]) -> dict[str, str]:
+    """The values of an option that is given as `NAME=VALUE`, as often as wanted."""
+    found = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise LakeflowError(f"{option} {assignment}: write {option} NAME=VALUE")
+        found[name] = value
+    return found
+
+
+@contextmanager
+def session_of(
+    home: Home,
+    bundle: Bundle | None,
+    name: str,
+    *,
+    mysql: bool = True,
+    master: str = "local[*]",
+    conf: Mapping[str, str] | None = None,
+) -> Iterator[tuple[SparkSession, dict[str, str]]]:
+    """The servers and a session on them, and what tasks see of them in their environment.
+
+    Args:
+        mysql: start that server too.
+        master: as Spark's own.
+        conf: further settings of the session.
+    """
+    from lakeflow_local.bundle import tasks
+    from lakeflow_local.platform import servers, session
+
+    buckets = bundle.embedded_buckets if bundle else ()
+    endpoints = servers.up(home, mysql=mysql, s3=bool(buckets), buckets=buckets)
+    environment = endpoints.environment()
+    with tasks.environment(environment):
+        yield session.start(home, endpoints, app_name=name, master=master, conf=conf), environment

@@ -1,0 +1,40 @@
+"""What can be wrong with a graph, in words: the same by the sources alone and in an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lakeflow_local.pipelines.graph import Dataset, Flow, Place
+
+
+def already_defined(dataset: Dataset, first: Place) -> str:
+    return f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one"
+
+
+def not_written(dataset: Dataset) -> str:
+    what = "table" if dataset.sink is None else "sink"
+    return f"no flow writes {dataset.name}; add one, or remove the {what}"
+
+
+def no_target(flow: Flow, near: Iterable[str] = ()) -> str:
+    """The target of a flow is missing; `near` are the names of datasets that are written nearly like it."""
+    meant = f"; did you mean {' or '.join(near)}?" if near else "; define it, or correct its name"
+    return f"flow {flow.name} writes {flow.target}, which this pipeline does not define{meant}"
+
+
+def circle(names: Iterable[str]) -> str:
+    """`names` in the order in which they read each other, the first once more at the end."""
+    return f"datasets read each other in a circle: {' -> '.join(names)}; let one of them read something else"
+
+
+def view_read(name: str, streaming: bool) -> str:
+    """A temporary view is read in the other way than it was defined (INCOMPATIBLE_…_VIEW_READ on Databricks).
+
+    Args:
+        streaming: it is a streaming view, read as a table.
+    """
+    is_, wanted = ("a streaming", "readStream or STREAM") if streaming else ("a batch", "read, without STREAM")
+    return (
+        f"{name} is {is_} view, which is read by {wanted}; or set pipelines.incompatibleViewCheck.enabled=false"
+        " in the configuration"
+    )
