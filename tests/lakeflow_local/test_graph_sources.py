@@ -689,3 +689,33 @@ def test_what_absent_modules_say_stands_for_itself(tmp_path):
 def test_a_template_that_nothing_filled_in(tmp_path):
     found = graph_of(tmp_path, a__sql="{{ config(x='y') }}\nCREATE LIVE TABLE a AS SELECT * FROM {{ ref('b') }}")
     assert [fault.message for fault in found.errors] == ["a template is not filled in: give the SQL that it makes"]
+
+
+def test_a_dictionary_of_unknown_keys_has_every_key(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import json
+            import dlt
+            from pyspark.sql.types import StructType
+
+            def described():
+                metadata = {}
+                for row in spark.table("conf.tables").collect():
+                    metadata[row["name"]] = {"keys": row["keys"], "kind": row["kind"] or "cdc"}
+                    StructType.fromJson(json.loads(row["schema"]))
+                return metadata
+
+            def main():
+                metadata = described()
+                for table in ("users", "orders"):
+                    dlt.create_streaming_table(name=table)
+                    dlt.apply_changes(target=table, source=f"raw.{table}", keys=metadata[table]["keys"],
+                                      sequence_by=metadata.get(table)["kind"])
+
+            if __name__ == "__main__" and dlt is not None:
+                main()
+        """,
+    )
+    assert inputs(found) == {"users": ("raw.users",), "orders": ("raw.orders",)}
+    assert {note.split(":")[0] for note in found.notes} == {"a.py"}

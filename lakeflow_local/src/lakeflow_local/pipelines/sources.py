@@ -224,12 +224,13 @@ class Loader:
                 self.registry.add_flow(statement.flow)
 
 
-def _is_main(test: ast.expr) -> bool:
-    """Whether it is `__name__ == "__main__"`, which holds in a pipeline's sources: they have other names only here."""
-    if not isinstance(test, ast.Compare) or len(test.comparators) != 1 or not isinstance(test.ops[0], ast.Eq):
-        return False
-    sides = [getattr(side, "id", getattr(side, "value", None)) for side in (test.left, test.comparators[0])]
-    return sides in (["__name__", "__main__"], ["__main__", "__name__"])
+class _Main(ast.NodeTransformer):
+    """Makes `__name__ == "__main__"` hold, as in a pipeline's sources: they have other names only here."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        sides = [getattr(side, "id", getattr(side, "value", None)) for side in (node.left, *node.comparators)]
+        is_main = isinstance(node.ops[0], ast.Eq) and sorted(map(str, sides)) == ["__main__", "__name__"]
+        return ast.copy_location(ast.Constant(True), node) if is_main else self.generic_visit(node)
 
 
 def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str], CodeType], main: bool) -> CodeType:
@@ -237,8 +238,8 @@ def compiled(cell: notebooks.Cell, path: Path, code: Callable[[ast.Module, str],
     try:
         tree = ast.parse(cell.text, str(path))
         for node in ast.walk(tree):
-            if main and isinstance(node, ast.If) and _is_main(node.test):
-                node.test = ast.copy_location(ast.Constant(True), node.test)
+            if main and isinstance(node, ast.If):
+                node.test = _Main().visit(node.test)
         return code(ast.increment_lineno(tree, cell.line - 1), str(path))
     except SyntaxError as error:
         line = (error.lineno or 1) + cell.line - 1

@@ -148,8 +148,12 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         elif not (isinstance(error, _Deed) or type(error).__module__.startswith("pyspark.") or is_unknown(given)):
             raise
         return _with_texts(function, args, kwargs)
-    if result is None and getattr(function, "__name__", "") == "get" and len(args) == 1 and is_unknown(args[0]):
-        return Symbol(f"get({shown(args[0])})")
+    if result is None and getattr(function, "__name__", "") == "get" and len(args) == 1:
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, dict) and (meant := _under_unknown_key(owner)) is not None:
+            return meant
+        if is_unknown(args[0]):
+            return Symbol(f"get({shown(args[0])})")
     return result
 
 
@@ -183,6 +187,11 @@ def _unknown_result(function: Any, args: tuple, kwargs: dict) -> Symbol:
     return Symbol(name).derived(f"{name}({', '.join(map(shown, (*args, *kwargs.values())))})", args, kwargs)
 
 
+def _under_unknown_key(values: dict) -> Any:
+    """What a key that is not known gives, and so any key; None where all are known."""
+    return next((value for key, value in values.items() if is_unknown(key)), None)
+
+
 def _parses(function: Any) -> bool:
     """Whether it makes values of a text: a placeholder would be a valid YAML document."""
     return getattr(function, "__module__", None) == "yaml" and "load" in getattr(function, "__name__", "")
@@ -201,6 +210,8 @@ def _item(value: Any, key: Any) -> Any:
         if isinstance(value, list) and not value and isinstance(error, IndexError):
             # What fills it on Databricks, such as the folders of a cluster's path, is not here.
             doubt("a list that is empty here")
+        elif isinstance(value, dict) and (meant := _under_unknown_key(value)) is not None:
+            return meant
         elif not is_unknown(key):
             raise
         return Symbol(f"…[{shown(key)}]")

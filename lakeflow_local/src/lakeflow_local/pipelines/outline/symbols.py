@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from lakeflow_local.pipelines.sources import PREFIX
+
 _MOST_TEXT = 80
 # Of columns, as SQL.
 _PREDICATES = {
@@ -111,10 +113,15 @@ def one_way(answer: bool = True) -> Iterator[_Path]:
 
 
 def doubt(text: str) -> FrameType:
-    """Notes that the source depends on what `text` says, and gives the place at which it does."""
-    frame = asking()
-    _path.doubts.setdefault((frame.f_code.co_filename, frame.f_lineno), text)
-    return frame
+    """Notes that the source depends on what `text` says, and gives the place at which that is asked."""
+    asked = source = asking()
+    # A library may ask on behalf of the source.
+    while source.f_back is not None and not source.f_globals.get("__name__", "").startswith(PREFIX):
+        source = source.f_back
+    if source.f_back is None:
+        source = asked
+    _path.doubts.setdefault((source.f_code.co_filename, source.f_lineno), text)
+    return asked
 
 
 def asking() -> FrameType:
