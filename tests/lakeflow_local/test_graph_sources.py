@@ -632,7 +632,10 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
         a__py="""
             import dlt
 
-            class Builder:
+            from framework import Field, Mixin, Target
+
+            class Builder(Target, Mixin):
+                options: dict = Field(default={})
                 def note(self): pass
 
                 def build(self, name):
@@ -641,7 +644,7 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
         """,
     )
     (fault,) = found.errors
-    assert (fault.line, fault.message) == (7, "defines no dataset; build() would, and is not called")
+    assert (fault.line, fault.message) == (10, "defines no dataset; build() would, and is not called")
 
 
 def test_what_absent_modules_say_stands_for_itself(tmp_path):

@@ -330,7 +330,9 @@ class Symbol:
         return False
 
     def __mro_entries__(self, bases: tuple) -> tuple[type, ...]:
-        return () if any(isinstance(base, type) and issubclass(base, Base) for base in bases) else (Base,)
+        known = any(isinstance(base, type) and issubclass(base, Base) for base in bases)
+        # Several unknown bases are one.
+        return () if known or next(base for base in bases if isinstance(base, Symbol)) is not self else (Base,)
 
     def __copy__(self) -> Symbol:
         return self
