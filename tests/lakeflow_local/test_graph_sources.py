@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -722,3 +723,25 @@ def test_a_dictionary_of_unknown_keys_has_every_key(tmp_path):
     )
     assert inputs(found) == {"users": ("raw.users",), "orders": ("raw.orders",)}
     assert {note.split(":")[0] for note in found.notes} == {"a.py"}
+
+
+def test_what_a_notebook_has_under_other_names(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from databricks.sdk.runtime import *
+
+            dbutils.widgets.dropdown("layer", "gold", ["gold"])
+            layer = getArgument("layer")
+
+            @dlt.table
+            def old():
+                return sqlContext.table(f"{layer}.t").join(sqlContext.sql("SELECT * FROM u"), "id")
+
+            for name in ("a", "b"):
+                exec(f"@dlt.table(name='of_{name}')\\ndef f(): return spark.read.table('raw.{name}')")
+        """,
+    )
+    assert inputs(found) == {"old": ("gold.t", "u"), "of_a": ("raw.a",), "of_b": ("raw.b",)}
+    assert {(Path(d.file).name, d.line) for d in found.datasets} == {("a.py", 8), ("a.py", 13)}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
@@ -103,12 +104,17 @@ def active() -> Registry:
 def place_of(function: Callable, otherwise: Place) -> Place:
     """Where a function begins, its decorators included; `otherwise` for a callable that has no code of its own."""
     code = getattr(function, "__code__", None)
-    return otherwise if code is None else Place(Path(code.co_filename), code.co_firstlineno)
+    return otherwise if code is None or _is_text(code) else Place(Path(code.co_filename), code.co_firstlineno)
+
+
+def _is_text(code: CodeType) -> bool:
+    """Whether it was given to `exec`, and stands in no file."""
+    return code.co_filename.startswith("<")
 
 
 def caller() -> Place:
     """The line of the source that called into this package."""
     frame: Any = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and (frame.f_code.co_filename.startswith(_PACKAGE) or _is_text(frame.f_code)):
         frame = frame.f_back
     return Place(Path(frame.f_code.co_filename), frame.f_lineno)

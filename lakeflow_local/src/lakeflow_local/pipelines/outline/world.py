@@ -46,7 +46,8 @@ _NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", 
 _FUNCTIONS = "pyspark.sql.functions."
 # Their first text is none.
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
-_OF_NOTEBOOKS = ("sc", "sqlContext", "display", "displayHTML", "udf", "getArgument")
+_RUNTIME = "databricks.sdk.runtime"
+_OF_NOTEBOOKS = ("sc", "display", "displayHTML", "udf")
 # What gives the session: in Spark, and by habit in the helpers of a project.
 _GET_SESSION = re.compile(
     r"getOrCreate|getActiveSession|active|_*(?:(?:get|create|init|make|build|start|new|set_?up|configure)\w*?)?"
@@ -259,11 +260,10 @@ class World:
             "importlib": _copy(
                 importlib, import_module=self._imported, reload=lambda module: module, util=Symbol("importlib.util")
             ),
-            "databricks.sdk.runtime.spark": self.spark,
-            "databricks.sdk.runtime.dbutils": self.dbutils,
             "pyspark.dbutils.DBUtils": lambda *_: self.dbutils,
         }
         self.known.update(dict.fromkeys(_PIPELINES, self._pipelines()))
+        self.known.update({f"{_RUNTIME}.{name}": value for name, value in self.names.items()})
 
     @property
     def names(self) -> dict[str, Any]:
@@ -274,6 +274,8 @@ class World:
             "dbutils": self.dbutils,
             "sql": self.query,
             "table": self.spark.table,
+            "sqlContext": self.spark,
+            "getArgument": self.dbutils.widgets.get,
             **{name: Symbol(name) for name in _OF_NOTEBOOKS},
         }
 
@@ -342,8 +344,8 @@ class World:
 
     def exported(self, name: str) -> list[str]:
         """The names that `from name import *` brings, where the module is installed."""
-        if name == "databricks.sdk.runtime":
-            return ["spark", "dbutils", *_OF_NOTEBOOKS]
+        if name == _RUNTIME:
+            return [name for name in self.names if not name.startswith("_")]
         if not self._installed(name):
             return []
         module = importlib.import_module(name)
