@@ -745,3 +745,32 @@ def test_what_a_notebook_has_under_other_names(tmp_path):
     )
     assert inputs(found) == {"old": ("gold.t", "u"), "of_a": ("raw.a",), "of_b": ("raw.b",)}
     assert {(Path(d.file).name, d.line) for d in found.datasets} == {("a.py", 8), ("a.py", 13)}
+
+
+def test_settings_in_files_of_any_kind(tmp_path):
+    (tmp_path / "rules.csv").write_text("table,name,rule\na,id,id IS NOT NULL\n")
+    (tmp_path / "x.ini").write_text("[main]\ntarget = silver\n")
+    source = """
+            import configparser, csv, glob, os
+            import dlt
+
+            here = {folder}
+            rules = {{r["table"]: {{r["name"]: r["rule"]}} for r in csv.DictReader(open(f"{{here}}/rules.csv"))}}
+            settings = configparser.ConfigParser()
+            settings.read(f"{{here}}/x.ini")
+
+            @dlt.table(name=f"{{settings['main']['target']}}_a")
+            @dlt.expect_all(rules.get("a", {{}}))
+            def a():
+                return spark.read.table(f"{{settings.get('main', 'target')}}.b")
+    """
+    found = graph_of(
+        tmp_path,
+        a__py=source.format(folder="os.getcwd()"),
+        b__py=source.format(folder="'/Workspace/x'"),
+        glob__lib__py="",
+    )
+    here, elsewhere = found.datasets
+    assert not found.errors and (here.name, here.inputs) == ("silver_a", ("silver.b",))
+    assert [(r.name, r.predicate) for r in here.expectations] == [("id", "id IS NOT NULL")]
+    assert len(elsewhere.expectations) == 1 and elsewhere.name.endswith("_a") and "main" in elsewhere.name

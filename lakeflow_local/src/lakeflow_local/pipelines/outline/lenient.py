@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any
@@ -144,15 +145,17 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
             doubt(f"{error.filename}, which is not here")
             if _prepared:
                 raise
+        elif isinstance(owner, RawConfigParser) and _is_empty(owner):
+            doubt("settings that are not here")
         # Spark needs a session for a type that is written as text.
         elif not (isinstance(error, _Deed) or type(error).__module__.startswith("pyspark.") or is_unknown(given)):
             raise
         return _with_texts(function, args, kwargs)
-    if result is None and getattr(function, "__name__", "") == "get" and len(args) == 1:
+    if getattr(function, "__name__", "") == "get" and args:
         owner = getattr(function, "__self__", None)
-        if isinstance(owner, dict) and (meant := _under_unknown_key(owner)) is not None:
+        if isinstance(owner, dict) and args[0] not in owner and (meant := _under_unknown_key(owner)) is not None:
             return meant
-        if is_unknown(args[0]):
+        if result is None and len(args) == 1 and is_unknown(args[0]):
             return Symbol(f"get({shown(args[0])})")
     return result
 
@@ -187,14 +190,20 @@ def _unknown_result(function: Any, args: tuple, kwargs: dict) -> Symbol:
     return Symbol(name).derived(f"{name}({', '.join(map(shown, (*args, *kwargs.values())))})", args, kwargs)
 
 
+def _is_empty(value: Any) -> bool:
+    """Whether it is a list, or the settings of an INI file, with nothing in it."""
+    return (isinstance(value, list) and not value) or (isinstance(value, RawConfigParser) and not value.sections())
+
+
 def _under_unknown_key(values: dict) -> Any:
     """What a key that is not known gives, and so any key; None where all are known."""
     return next((value for key, value in values.items() if is_unknown(key)), None)
 
 
 def _parses(function: Any) -> bool:
-    """Whether it makes values of a text: a placeholder would be a valid YAML document."""
-    return getattr(function, "__module__", None) == "yaml" and "load" in getattr(function, "__name__", "")
+    """Whether it makes values of a text: a placeholder would be a valid YAML document, and is no CSV file."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
+    return (module == "yaml" and "load" in name) or (module in ("csv", "_csv") and name in ("reader", "DictReader"))
 
 
 def _is_wholly_unknown(value: Any) -> bool:
@@ -206,10 +215,10 @@ def _is_wholly_unknown(value: Any) -> bool:
 def _item(value: Any, key: Any) -> Any:
     try:
         return value[key]
-    except (LookupError, TypeError) as error:
-        if isinstance(value, list) and not value and isinstance(error, IndexError):
+    except (LookupError, TypeError):
+        if _is_empty(value):
             # What fills it on Databricks, such as the folders of a cluster's path, is not here.
-            doubt("a list that is empty here")
+            doubt(f"a {type(value).__name__} that is empty here")
         elif isinstance(value, dict) and (meant := _under_unknown_key(value)) is not None:
             return meant
         elif not is_unknown(key):

@@ -360,7 +360,9 @@ class World:
             return self.module(name)
         if top in ("pyspark", "delta", "databricks"):
             return _Module(name, self)
-        if (own := self._own(name, importer, fromlist)) is not None:
+        own = self._own(name, importer, fromlist)
+        # As in Python, a folder without __init__.py hides no module of another place.
+        if own is not None and not (isinstance(own, _Folder) and top in sys.stdlib_module_names):
             return own
         if name in _NOT_FOLLOWED or top in _NOT_FOLLOWED:
             return _Module(name, self)
