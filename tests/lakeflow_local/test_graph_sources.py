@@ -774,3 +774,26 @@ def test_settings_in_files_of_any_kind(tmp_path):
     assert not found.errors and (here.name, here.inputs) == ("silver_a", ("silver.b",))
     assert [(r.name, r.predicate) for r in here.expectations] == [("id", "id IS NOT NULL")]
     assert len(elsewhere.expectations) == 1 and elsewhere.name.endswith("_a") and "main" in elsewhere.name
+
+
+def test_a_source_that_others_import_counts_once(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            def helper(df): return df.where("x > 1")
+            @dlt.table
+            def a(): return spark.read.table("raw")
+            dlt.create_streaming_table("t")
+            @dlt.append_flow(target="t")
+            def f(): return dlt.read_stream("s")
+        """,
+        b__py="""
+            import dlt
+            from a import helper
+            @dlt.table
+            def b(): return helper(dlt.read("a"))
+        """,
+    )
+    assert inputs(found) == {"a": ("raw",), "t": ("s",), "b": ("a",)}
+    assert [len(dataset.flows) for dataset in found.datasets] == [1, 1, 1]

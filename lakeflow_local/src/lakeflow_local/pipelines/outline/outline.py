@@ -278,6 +278,8 @@ class _Assembly:
 
     def add(self, registries: list[Registry]) -> None:
         flows: list[Flow] = []
+        # A file of the folder that another one imports is a module, whose declarations count once.
+        seen: set[tuple[str, Place]] = set()
         for registry in registries:
             try:
                 datasets, its_flows = registry.close()
@@ -285,8 +287,10 @@ class _Assembly:
                 self._fail(error.message, Place(error.file, error.line))
                 continue
             for dataset in datasets:
-                self._define(dataset)
-            flows += its_flows
+                if (dataset.name, dataset.place) not in seen:
+                    self._define(dataset)
+            flows += [flow for flow in its_flows if (flow.name, flow.place) not in seen]
+            seen |= {(declared.name, declared.place) for declared in (*datasets, *its_flows)}
         for flow in flows:
             self._attach(flow)
         for full, dataset in self._datasets.items():
