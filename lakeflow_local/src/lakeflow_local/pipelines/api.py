@@ -196,6 +196,7 @@ def create_streaming_table(
     expect_all_or_fail: Mapping[str, str] | None = None,
     row_filter: str | None = None,
     private: bool | None = None,
+    temporary: bool | None = None,
     **unknown: Any,
 ) -> None:
     """Declares a streaming table that flows declared elsewhere write."""
@@ -216,7 +217,7 @@ def create_streaming_table(
             kind=Kind.STREAMING_TABLE,
             place=place,
             comment=comment,
-            private=bool(private),
+            private=bool(private or temporary),
             schema_ddl=schema,
             expectations=tuple(expectations),
             partition_cols=_texts(partition_cols),
