@@ -45,6 +45,7 @@ def folder(tmp_path: Path, made_by_setup: Home) -> Path:
 
 def run(folder: Path, *command: str | Path) -> str:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LAKEHOUSE_", "PYTHON"))}
+    environment["COLUMNS"] = "200"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout

@@ -115,7 +115,7 @@ def test_a_dry_run_finds_every_fault_and_writes_nothing(project: Project):
         "bad.py:4: the parquet sink out needs the option path",
         "bad.py:13: [UNRESOLVED_COLUMN",
         "bad.py:18: [UNRESOLVED_COLUMN",
-        "bad.py:30: streamed is a streaming view, which is read by readStream or STREAM; or set",
+        "bad.py:28: streamed is a streaming view, which is read by readStream or STREAM; or set",
     )
     for text in expected:
         assert any(text in problem for problem in found), "\n".join([text, *found])
