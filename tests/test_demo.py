@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from glob import glob
 from io import StringIO
 from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 from pyspark.sql import SparkSession
@@ -143,7 +144,10 @@ def test_the_two_commands_of_the_readme():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ")])
+UI = ".venv/bin/lakeflow-local ui --allow-runs"
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith("make ") and c != UI])
 def test_the_other_commands_of_the_readme(demo, command):
     home, _, _ = demo
     name, *words = shlex.split(command)
@@ -152,6 +156,20 @@ def test_the_other_commands_of_the_readme(demo, command):
     with as_from_a_shell(home) as output:
         assert cli.main(arguments) == 0, output.getvalue()[-2000:]
     assert output.getvalue().strip()
+
+
+def test_the_pages_of_the_readme(demo):
+    assert UI in commands()
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {UI}"], cwd=ROOT, env=environment(demo[0]), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        browser = build_opener(HTTPCookieProcessor())
+        with browser.open(process.stdout.readline().strip()) as page:
+            assert "members_refresh" in page.read().decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def test_the_users_own_mysql_and_bucket(endpoints, tmp_path, monkeypatch):
