@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Run 
     return act(spark or SparkSession.builder.getOrCreate(), table, source, settings)
 
 
-def _parse(argv: Sequence[str], table: str | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str], table: str | None = None) -> argparse.Namespace:
     name = f"ingest-{table or 'table'}"
     parser = argparse.ArgumentParser(
         prog=name, description=f"Lands {table or 'a declared table'} of MySQL as Parquet.", epilog=EXIT_CODES
