@@ -114,7 +114,7 @@ def test_it_is_installed_and_runs_a_folder_on_a_cluster(folder: Path, installed:
     told = run(folder, installed / "python", "-c", SEVERAL, *verbs)
     assert "my_pipeline: no faults found" in told
     assert "orders: 1 rows, 1 dropped" in told and "revenue: 1 rows" in told
-    assert re.search(r"my_pipeline: the last 1 updates\n.*\bCOMPLETED\b", told, re.DOTALL)
+    assert re.search(r"my_pipeline: the last 1 updates\s.*\bCOMPLETED\b", told, re.DOTALL)
     assert list((folder / "work-0").glob("app-*/*/stderr")) and list((folder / "work-1").glob("app-*/*/stderr"))
     assert list(warehouse.glob("my_pipeline.db/*/_delta_log"))
     # What the cluster wrote is read on one machine.
