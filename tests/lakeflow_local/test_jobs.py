@@ -405,6 +405,26 @@ def test_a_job_runs_another(spark: SparkSession, bundle: Make, home: Home, tmp_p
     assert kept.trigger["type"] == "RUN_JOB_TASK"
 
 
+def test_a_task_runs_for_each_input(spark: SparkSession, bundle: Make, home: Home, tmp_path: Path) -> None:
+    inner = python(tmp_path, "one", "sys.argv[2] == 'DE' and 1 / 0", "{{input.name}}", "{{input.country}}")
+    inputs = '[{"name": "a", "country": "FR"}, {"name": "b", "country": "DE"}, {"name": "c", "country": "GB"}]'
+    run = jobs.run(
+        spark,
+        bundle(
+            {"task_key": "all", "for_each_task": {"inputs": "{{job.parameters.inputs}}", "task": inner}},
+            parameters=[{"name": "inputs", "default": inputs}],
+        ),
+        "work",
+        progress=lambda _: None,
+        home=home,
+    )
+    assert log(tmp_path) == ["one a FR", "one b DE", "one c GB"]
+    assert run.state == "FAILED" and "1 of 3 inputs failed; input 2: division by zero" in (run.task("all").error or "")
+    made = bundle({"task_key": "all", "for_each_task": {"inputs": "a, b", "task": inner}})
+    (task,) = jobs.run(spark, made, "work", progress=lambda _: None, home=home).tasks
+    assert (task.error or "").endswith("inputs is not a JSON array: a, b")
+
+
 def test_what_does_not_run_here_is_refused_by_name(
     spark: SparkSession, bundle: Make, home: Home, tmp_path: Path
 ) -> None:

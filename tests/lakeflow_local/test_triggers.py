@@ -193,7 +193,8 @@ def scheduled(tmp_path: Path, code: str = "", *parameters: str, **settings: obje
     (tmp_path / "work.py").write_text(code)
     task = {"task_key": "a", "spark_python_task": {"python_file": "work.py", "parameters": list(parameters)}}
     schedule = {"quartz_cron_expression": "0 0 2 * * ?", "timezone_id": "Europe/Berlin"}
-    job = {"name": "work", "schedule": schedule, "tasks": [task], **settings}
+    starts = {} if "continuous" in settings else {"schedule": schedule}
+    job = {"name": "work", **starts, "tasks": [task], **settings}
     (tmp_path / "databricks.yml").write_text(
         yaml.safe_dump({"bundle": {"name": "b"}, "resources": {"jobs": {"work": job}}})
     )
@@ -278,6 +279,19 @@ def test_watch_runs_what_is_due_and_goes_on_after_a_failure(
     assert len(lines) == 2 and "work: error: nowhere://x/ cannot be listed" in lines[1], "told once"
     with pytest.raises(LakeflowError, match="no job or alert of the target default has a schedule or a trigger"):
         watch(spark, bundle(tmp_path, paused=True), home)
+
+
+def test_what_is_continuous_runs_again_and_waits_longer_after_each_failure(tmp_path: Path, home: Home) -> None:
+    made = scheduled(tmp_path, continuous={"pause_status": "UNPAUSED"})
+    (trigger,) = triggers.all_of(None, made, home)
+    assert (str(trigger), trigger.due().trigger) == ("work: without end", {"type": "CONTINUOUS"})
+    waits = []
+    for succeeded in (True, False, False, *[False] * 9, True):
+        trigger.ended(succeeded)
+        waits.append(round((trigger.next() - datetime.now(UTC)).total_seconds() / 60))
+        assert (trigger.due() is None) != succeeded
+    assert waits[:4] == [0, 1, 2, 4] and waits[-2:] == [60, 0]
+    assert list(triggers.all_of(None, scheduled(tmp_path, continuous={"pause_status": "PAUSED"}), home)) == []
 
 
 WATCH = """\

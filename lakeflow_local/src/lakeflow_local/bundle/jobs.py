@@ -129,14 +129,10 @@ class _Execution:
         self, given: Mapping[str, str], trigger: dict[str, Any], started: Callable[[JobRun], None] | None
     ) -> JobRun:
         definition = self._job.value
-        for unsupported in ("git_source", "continuous"):
-            if unsupported in definition:
-                at = definition[unsupported].place
-                raise UnsupportedError(
-                    f"`{unsupported}` of a job is not supported on this machine; leave it to another target",
-                    file=at.file,
-                    line=at.line,
-                )
+        if "git_source" in definition:
+            at = definition["git_source"].place
+            message = "`git_source` of a job is not supported on this machine; leave it to another target"
+            raise UnsupportedError(message, file=at.file, line=at.line)
         self._parameters = job_parameters(self._job, given)
         entries = {str(task.plain("task_key")): task for task in definition.sequence("tasks")}
         order = sorted_tasks(self._job)
@@ -183,12 +179,12 @@ class _Execution:
         # One task after another in an order in which each finds its dependencies done.
         for key in order:
             task, entry = run.task(key), entries[key]
-            verdict = "DISABLED" if entry.plain("disabled") else _verdict(entry, run, self._outputs)
-            if verdict is None:
+            state = "DISABLED" if entry.plain("disabled") else verdict(entry, run, self._outputs)
+            if state is None:
                 self._run_task(task, entry)
             else:
-                task.state = verdict
-                self._say(f"{key}: {verdict}")
+                task.state = state
+                self._say(f"{key}: {state}")
             self._runs.save(run)
         leaves = set(order) - {
             str(item.plain("task_key")) for entry in entries.values() for item in entry.sequence("depends_on")
@@ -387,7 +383,7 @@ def sorted_tasks(job: Resource) -> list[str]:
     return order
 
 
-def _verdict(entry: Value, run: JobRun, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
+def verdict(entry: Value, run: JobRun, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The state of a task that does not run, or None if it runs.
 
     Source: "Configure task dependencies", "Disabled tasks" and "If/else" of the Lakeflow Jobs documentation.

@@ -28,10 +28,10 @@ def files_of(library: Value) -> list[Path]:
         pattern = path_of(include)
         anchor = next(folder for folder in pattern.parents if "*" not in str(folder) and "?" not in str(folder))
         rest = str(pattern.relative_to(anchor))
-        found = anchor.glob(f"{rest}/*" if rest.endswith("**") else rest)
+        matching = anchor.glob(f"{rest}/*" if rest.endswith("**") else rest)
         return sorted(
             file
-            for file in found
+            for file in matching
             if file.is_file()
             and file.suffix in SOURCE_SUFFIXES
             and not any(part.startswith((".", "__pycache__")) for part in file.relative_to(anchor).parts)
@@ -47,7 +47,7 @@ def files_of(library: Value) -> list[Path]:
 def spec(bundle: Bundle, pipeline: Resource, home: Home) -> PipelineSpec:
     """What an update needs to know of `pipeline`."""
     value = pipeline.value
-    for key in ("ingestion_definition", "gateway_definition", "continuous"):
+    for key in ("ingestion_definition", "gateway_definition"):
         if value.plain(key):
             at = value[key].place
             raise UnsupportedError(

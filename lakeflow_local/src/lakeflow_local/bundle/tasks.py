@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # What the command line's handler of SIGTERM exits with: the end of the whole run.
 TERMINATED = 143
+_INPUT = re.compile(r"\{\{\s*input((?:\.[\w-]+)*)\s*\}\}")
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "EQUAL_TO": lambda left, right: left == right,
     "NOT_EQUAL": lambda left, right: left != right,
@@ -258,6 +261,47 @@ def _run_job(context: Context, value: Value) -> dict[str, Any]:
     return {"run_id": run.run_id}
 
 
+def _for_each(context: Context, value: Value) -> dict[str, Any]:
+    """Runs the nested task once for each input, one after the other, and the rest also after one has failed."""
+    given = value.plain("inputs")
+    try:
+        inputs = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        inputs = None
+    if not isinstance(inputs, list):
+        raise value["inputs"].error(f"inputs is not a JSON array: {given}")
+    failed = []
+    for number, item in enumerate(inputs, start=1):
+        try:
+            run(context, _with_input(value["task"], item))
+        except Exception as error:
+            failed.append(f"input {number}: {error}")
+            context.progress(failed[-1])
+    if failed:
+        raise LakeflowError(f"{len(failed)} of {len(inputs)} inputs failed; {failed[0]}")
+    return {}
+
+
+def _with_input(value: Value, item: Any) -> Value:
+    """`value` with what `{{input}}` and `{{input.name}}` stand for."""
+    if isinstance(value.data, dict):
+        return Value({key: _with_input(part, item) for key, part in value.data.items()}, value.place)
+    if isinstance(value.data, list):
+        return Value([_with_input(part, item) for part in value.data], value.place)
+    if not isinstance(value.data, str):
+        return value
+
+    def text(match: re.Match[str]) -> str:
+        found = item
+        for name in filter(None, match[1].split(".")):
+            if not isinstance(found, dict) or name not in found:
+                raise value.error(f"{match[0]}: the input {json.dumps(item)} has no {name}")
+            found = found[name]
+        return found if isinstance(found, str) else json.dumps(found)
+
+    return Value(_INPUT.sub(text, value.data), value.place)
+
+
 _RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any]]] = {
     "python_wheel_task": _python_wheel,
     "spark_python_task": _spark_python,
@@ -266,6 +310,7 @@ _RUNNERS: dict[str, Callable[[Context, Value], dict[str, Any]]] = {
     "condition_task": _condition,
     "run_job_task": _run_job,
     "alert_task": _alert,
+    "for_each_task": _for_each,
 }
 
 

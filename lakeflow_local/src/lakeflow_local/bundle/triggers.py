@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Seen = dict[str, list[int]]
 # How long a workspace keeps a queued run.
 _QUEUED_FOR = timedelta(hours=48)
+_FIRST_RETRY, _LAST_RETRY = timedelta(minutes=1), timedelta(hours=1)
 _UNFINISHED = ("INTERNAL_ERROR", "CANCELED")
 
 
@@ -84,6 +85,9 @@ class Firing:
     message: str
     keep: Callable[[int | None], None]
 
+    def started(self, run: JobRun) -> None:
+        self.keep(run.run_id)
+
 
 def fire(
     spark: SparkSession,
@@ -110,7 +114,7 @@ def fire(
                     progress=progress,
                     environment=environment,
                     trigger=firing.trigger,
-                    started=lambda run, firing=firing: firing.keep(run.run_id),
+                    started=firing.started,
                     home=home,
                 )
             )
@@ -123,7 +127,7 @@ def is_paused(bundle: Bundle, resource: Resource, key: str) -> bool:
     return bool(resource.value.plain(key, "pause_status", default=default) == "PAUSED")
 
 
-def all_of(spark: SparkSession, bundle: Bundle, home: Home) -> Iterator[FileArrival | ScheduleTrigger]:
+def all_of(spark: SparkSession, bundle: Bundle, home: Home) -> Iterator[FileArrival | ScheduleTrigger | Continuous]:
     """The triggers of the bundle that are not paused.
 
     Raises:
@@ -142,6 +146,11 @@ def all_of(spark: SparkSession, bundle: Bundle, home: Home) -> Iterator[FileArri
                         )
                         raise UnsupportedError(message, file=trigger.place.file, line=trigger.place.line)
                 yield FileArrival(spark, resource, home)
+            if "continuous" in resource.value and not is_paused(bundle, resource, "continuous"):
+                yield Continuous(resource, home)
+    for pipeline in bundle.of_type("pipelines").values():
+        if pipeline.value.plain("continuous") is True and not bundle.paused:
+            yield Continuous(pipeline, home)
 
 
 class FileArrival:
@@ -246,6 +255,40 @@ class ScheduleTrigger:
             _write(self._file, {**self._written, "before": None, "until": now.isoformat(), "run_id": None})
             return now
         return datetime.fromisoformat(state["before"] if _unfinished(self._runs, state) else state["until"])
+
+
+class Continuous:
+    """A job or a pipeline that runs again as soon as its run has ended.
+
+    After failures it waits a minute, then twice as long each time, up to an hour, as a workspace puts off retries.
+    """
+
+    def __init__(self, resource: Resource, home: Home):
+        self._resource, self._runs = resource, Runs(home, resource.key)
+        self._failures = 0
+        self._next = datetime.now(UTC)
+
+    @property
+    def key(self) -> str:
+        return self._resource.key
+
+    def __str__(self) -> str:
+        return f"{self._resource.key}: without end"
+
+    def due(self) -> Firing | None:
+        """The firing for the next run, unless the last one failed a moment ago."""
+        if datetime.now(UTC) < self._next:
+            return None
+        return Firing(self._resource, {"type": "CONTINUOUS"}, f"{self._resource.key}: again", lambda run_id: None)
+
+    def ended(self, succeeded: bool) -> None:
+        """Takes how the run ended."""
+        self._failures = 0 if succeeded else self._failures + 1
+        wait = min(_FIRST_RETRY * 2 ** min(self._failures - 1, 6), _LAST_RETRY) if self._failures else timedelta()
+        self._next = datetime.now(UTC) + wait
+
+    def next(self) -> datetime | None:
+        return self._next
 
 
 def _unfinished(runs: Runs, state: Mapping[str, Any]) -> bool:

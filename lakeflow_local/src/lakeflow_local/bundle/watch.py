@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lakeflow_local.bundle import alerts, jobs, triggers
+from lakeflow_local.bundle import alerts, jobs, tasks, triggers
 from lakeflow_local.bundle.load import Bundle
 from lakeflow_local.bundle.runs import try_lock
 from lakeflow_local.errors import LakeflowError
@@ -66,7 +66,9 @@ def watch(
                 faults.pop(trigger.key, None)
                 if firing is not None:
                     started = True
-                    _start(spark, bundle, home, firing, progress, environment)
+                    succeeded = _start(spark, bundle, home, firing, progress, environment)
+                    if isinstance(trigger, triggers.Continuous):
+                        trigger.ended(succeeded)
             if started:
                 continue
             following = [moment for trigger in watched if (moment := trigger.next()) is not None]
@@ -81,23 +83,30 @@ def _start(
     firing: triggers.Firing,
     progress: Callable[[str], None],
     environment: Mapping[str, str] | None,
-) -> None:
+) -> bool:
+    """Whether what was started succeeded."""
     progress(firing.message)
     try:
         if firing.resource.type == "alerts":
             progress(f"{firing.resource.key}: {alerts.evaluate(spark, firing.resource, home)}")
             firing.keep(None)
-            return
-        jobs.run(
+            return True
+        if firing.resource.type == "pipelines":
+            with tasks.environment(environment or {}):
+                tasks.run_pipeline(spark, bundle, firing.resource, home, False, progress)
+            return True
+        run = jobs.run(
             spark,
             bundle,
             firing.resource.key,
             progress=progress,
             environment=environment,
             trigger=firing.trigger,
-            started=lambda run: firing.keep(run.run_id),
+            started=firing.started,
             home=home,
         )
+        return run.succeeded
     except LakeflowError as error:
         progress(f"{firing.resource.key}: error: {error}")
         firing.keep(None)
+        return False
