@@ -59,12 +59,15 @@ class Difference:
 
 
 def tables(domain: str) -> tuple[Table, ...]:
-    """The tables of `contracts/<domain>.toml`, in its order.
+    """The tables of `contracts/<domain>.toml`, in its order; none where there is no such file.
 
     Raises:
         ValueError: a table names a column or a set that is not there, or a column has an unknown class.
     """
-    data = tomllib.loads(resources.files(__package__).joinpath("contracts", f"{domain}.toml").read_text())
+    file = resources.files(__package__).joinpath("contracts", f"{domain}.toml")
+    if not file.is_file():
+        return ()
+    data = tomllib.loads(file.read_text(encoding="utf-8"))
     columns = {name: Column(name, c["type"], c["class"], c["comment"]) for name, c in data["columns"].items()}
     if unknown := {c.privacy for c in columns.values()} - {*CLASSES}:
         raise ValueError(f"{domain}.toml: the class {sorted(unknown)[0]} is not one of {', '.join(CLASSES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from pyspark.sql import SparkSession
 SCHEMA = """
     run_id STRING COMMENT 'Run of the gate',
     checked_at TIMESTAMP COMMENT 'When the gate ran, UTC',
-    checked_by STRING COMMENT 'expectation, cross-row check, contract or great expectations',
+    checked_by STRING COMMENT 'expectation, cross-row check, reconciliation, contract or great expectations',
     layer STRING COMMENT 'bronze, silver or gold',
     table_name STRING COMMENT 'Table without its schema',
     column_name STRING COMMENT 'Column, where the check is of one',
@@ -48,9 +49,13 @@ class Result:
     message: str | None = None
 
 
-def append(spark: SparkSession, table: str, run_id: str, at: datetime, results: Iterable[Result]) -> None:
-    """Adds the results of a run; a run that is repeated under its id replaces what it wrote."""
+def append(spark: SparkSession, table: str, run_id: str | None, at: datetime, results: Iterable[Result]) -> None:
+    """Adds the results of a run; one that is repeated under its id replaces what it wrote, None is a new id."""
     spark.sql(f"CREATE TABLE IF NOT EXISTS {table} ({SCHEMA}) USING DELTA")
-    rows = [(run_id, at, *astuple(result)) for result in results]
-    frame = spark.createDataFrame(rows, spark.table(table).schema)
+    name = run_id or uuid.uuid4().hex
+    rows = [(name, at, *astuple(result)) for result in results]
+    frame = spark.createDataFrame(rows, spark.table(table).schema).coalesce(1)
+    if run_id is None:
+        frame.write.format("delta").mode("append").saveAsTable(table)
+        return
     frame.write.format("delta").mode("overwrite").option("replaceWhere", f"run_id = '{run_id}'").saveAsTable(table)

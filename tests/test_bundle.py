@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lakeflow_local.bundle import load, queries, validate
+from lakeflow_local.bundle import jobs, load, queries, tasks, validate
+from lakeflow_local.bundle.runs import JobRun, TaskRun
 from lakeflow_local.pipelines.sql.tokens import Source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +70,15 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
     assert {type: sorted(resources) for type, resources in bundle.resources.items()} == {
         "alerts": ["data_stale", "reconciliation_differs", "rules_failed"],
         "dashboards": ["data_quality"],
-        "jobs": ["invoices_refresh", "members_ingest", "members_reconcile", "members_refresh"],
+        "jobs": [
+            "erase_members",
+            "invoices_refresh",
+            "maintenance",
+            "members_ingest",
+            "members_reconcile",
+            "members_refresh",
+            "redrive_members",
+        ],
         "pipelines": ["invoices", "members", "members_gold"],
         "schemas": ["bronze", "gold", "ops", "silver"],
         "secret_scopes": ["member_lakehouse"],
@@ -81,7 +91,9 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
         "ops_schema": "ops", "landing_url": "s3://landing", "source": "env:LAKEHOUSE_MYSQL_URL",
         "secret_scope": "member_lakehouse_local", "service_principal": "", "on_call": "nobody@localhost",
         "operators": "member-lakehouse-operators", "budget_policy_id": "",
-        "pseudonym_key": "env:LAKEHOUSE_SECRET_KEY", "quality_gate": "false",
+        "pseudonym_key": "env:LAKEHOUSE_SECRET_KEY", "great_expectations": "false", "unity_catalog": "false",
+        "eraser": "env:LAKEHOUSE_MYSQL_URL",
+        "ordering_state": f"{ROOT}/.lakehouse/pipelines/local/members/cdc/*/events-*",
     }  # fmt: skip
 
 
@@ -140,7 +152,52 @@ def test_what_is_deployed_runs_as_the_service_principal_and_tells_the_one_on_cal
 
 def test_no_secret_and_no_source_url_is_in_the_bundle() -> None:
     for target in TARGETS:
-        assert read(target).variables["source"].partition(":")[0] in ("env", "file", "secret")
+        for name in ("source", "eraser", "pseudonym_key"):
+            assert read(target).variables[name].partition(":")[0] in ("env", "file", "secret")
+
+
+def test_each_task_says_whether_it_is_tried_again() -> None:
+    """Else `databricks bundle validate --strict` of newer versions warns, and so fails."""
+    for job in read("prod").of_type("jobs").values():
+        for task in job.value.sequence("tasks"):
+            assert task.get("max_retries") is not None, f"{job.key}, {task.plain('task_key')}"
+
+
+def test_the_wheel_holds_what_its_entry_points_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {value.partition(".")[0] for value in project["project"]["scripts"].values()} == {*packages}
+
+
+def states(job: str, target: str, failing: str = "") -> dict[str, str]:
+    """How each task of a job ends, if that one fails and the others do what they are there for."""
+    resource = read(target).of_type("jobs")[job]
+    order = jobs.sorted_tasks(resource)
+    entries = {task.plain("task_key"): task for task in resource.value.sequence("tasks")}
+    run = JobRun(1, job, target, {}, {}, tasks=[TaskRun(key, tasks.type_of(entries[key])) for key in order])
+    outputs = {}
+    for key in order:
+        condition = entries[key].get("condition_task")
+        if condition is not None:
+            outputs[key] = {"outcome": str(condition.plain("left") == condition.plain("right")).lower()}
+        state = jobs.verdict(entries[key], run, outputs) or ("FAILED" if key == failing else "SUCCESS")
+        run.task(key).state = state
+    return {key: run.task(key).state for key in order}
+
+
+@pytest.mark.parametrize("job", ["members_refresh", "invoices_refresh"])
+def test_governance_comes_before_the_pipeline_and_is_left_out_where_there_is_none(job: str) -> None:
+    governance = {"functions", "schema_grants", "masked", "grants", "tags"}
+    local, prod = states(job, "local"), states(job, "prod")
+    assert {*prod.values()} == {"SUCCESS"}
+    assert {key for key, state in local.items() if state == "EXCLUDED"} == governance & {*local}
+    assert {*local.values()} == {"SUCCESS", "EXCLUDED"}
+    assert [*prod].index("schema_grants") < [*prod].index("refresh") < [*prod].index("gate") < [*prod].index("alerts")
+    for failing, after in (("schema_grants", "refresh"), ("refresh", "gate"), ("gate", "alerts")):
+        assert states(job, "prod", failing)[after] == "UPSTREAM_FAILED"
+    if job == "members_refresh":
+        for target in ("prod", "local"):
+            assert states(job, target, "gate")["publish"] == "UPSTREAM_FAILED"
 
 
 INGEST = "resources/members_ingest.job.yml"
@@ -164,8 +221,8 @@ SEEDED = {
     "reference to nothing": (REFRESH, "pipelines.members.id", "pipelines.typo.id", "${resources.pipelines.typo.id} is not defined"),
     "a key in two types": (REFRESH, "  jobs:", "  schemas:\n    members: {name: x, catalog_name: y}\n  jobs:", "the key members is used by"),
     "a pipeline that is not ours": (REFRESH, "${resources.pipelines.members.id}", "abc", "pipeline_id is not one of the bundle"),
-    "dependency that does not exist": (REFRESH, "- task_key: refresh", "- task_key: refresh\n          depends_on: [{task_key: before}]", "the task refresh depends on before, which does not exist"),
-    "circle": (REFRESH, "- task_key: refresh", "- task_key: refresh\n          depends_on: [{task_key: refresh}]", "the tasks refresh → refresh depend on each other in a circle"),
+    "dependency that does not exist": (REFRESH, "- task_key: governed", "- task_key: governed\n          depends_on: [{task_key: before}]", "the task governed depends on before, which does not exist"),
+    "circle": (REFRESH, "- task_key: governed", "- task_key: governed\n          depends_on: [{task_key: functions}]", "the tasks governed → functions → governed depend on each other in a circle"),
     "two tasks of one key": (REFRESH, "      tasks:", "      tasks:\n        - task_key: refresh\n          condition_task: {left: a, op: EQUAL_TO, right: b}", "two tasks have the key refresh"),
     "task without a type": (REFRESH, "          pipeline_task:\n            pipeline_id: ${resources.pipelines.members.id}\n", "", "the task refresh needs exactly one type"),
     "outcome of no condition": (REFRESH, "      tasks:", "      tasks:\n        - task_key: x\n          depends_on: [{task_key: refresh, outcome: 'true'}]\n          pipeline_task: {pipeline_id: '${resources.pipelines.members.id}'}", "`outcome` needs a condition_task, and refresh is not one"),
@@ -213,9 +270,8 @@ SEEDED = {
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("databricks.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    for name in ("resources", "pipelines", "dashboards"):
+    for name in ("resources", "pipelines", "dashboards", "sql/governance"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "sql").mkdir()
     (tmp_path / "sql/broken.sql").write_text("SELECT 1;\nSELECT FROM WHERE")
     (tmp_path / "sql/asking.sql").write_text("SELECT * FROM IDENTIFIER(:catalog || '.ops.t') WHERE day = :day")
     monkeypatch.chdir(tmp_path)
@@ -251,7 +307,8 @@ def test_a_seeded_fault_in_a_source_is_found(copy: Path, file: str, old: str, ne
 
 
 def test_alerts_read_tables_that_something_makes(copy: Path) -> None:
-    ingested = ["spark_catalog.ops.ingest_runs"]  # by ingest/run_log.py
+    # By ingest/run_log.py and quality/results.py.
+    ingested = ["spark_catalog.ops.ingest_runs", "spark_catalog.ops.dq_results"]
     assert queries.unknown_tables(load.load(copy, environment={}), ingested) == []
     seed(copy, STALE, "members_event_log", "member_event_log")
     (fault,) = queries.unknown_tables(load.load(copy, environment={}), ingested)
@@ -259,6 +316,17 @@ def test_alerts_read_tables_that_something_makes(copy: Path) -> None:
         "resources/data_stale.alert.yml:10: resources.alerts.data_stale reads spark_catalog.ops."
     )
     assert "member_event_log, which no pipeline makes; did you mean spark_catalog.ops.members_event_log?" in str(fault)
+
+
+def test_sql_tasks_are_about_tables_that_something_makes(copy: Path) -> None:
+    known = ["spark_catalog.ops.ingest_runs", "spark_catalog.ops.dq_results"]
+    seed(copy, "sql/governance/tags.sql", "ALTER MATERIALIZED VIEW members_current", "ALTER MATERIALIZED VIEW current")
+    seed(copy, "sql/governance/grants.sql", "TABLE members_history", "TABLE member_history")
+    seed(copy, "sql/governance/members_masked.sql", "FROM members", "FROM silver_members")
+    found = [str(fault) for fault in queries.unknown_tables(load.load(copy, environment={}), known)]
+    assert [re.findall("task .* reads (.*),", line) for line in found] == [
+        ["spark_catalog.silver.silver_members"], ["spark_catalog.silver.member_history"], ["spark_catalog.gold.current"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

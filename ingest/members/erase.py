@@ -1,11 +1,14 @@
 """`erase-members`: removes persons from the source, the landing zone and every table, with a receipt.
 
-Requests are rows of `ops.erasure_requests` (`request_id`, `member_id`, `requested_at`). A run has two steps, and
-between them the pipeline is updated, which takes the person out of gold:
+Requests are rows of `ops.erasure_requests` (`request_id`, `member_id`, `requested_at`). The job `erase_members` goes
+along the way of the data, so that nothing comes back:
 
-* `delete` goes along the way of the data, so that nothing comes back: MySQL, landed files, bronze, silver.
-* `purge` rewrites files in which deleted rows are only marked, removes files that no current version needs, and ends
-  the request. Files younger than `--retain-hours` stay; then the request stays open, and a later purge ends it.
+* `sources` deletes in MySQL and rewrites the landed files;
+* `tables` deletes in bronze and silver; it is a step of its own, since Databricks lets shared compute alone change
+  streaming tables, and that reaches no private network. Then both pipelines are updated, which takes the person out of
+  gold;
+* `purge` rewrites files in which deleted rows are only marked, and removes files that no current version needs. Those
+  younger than `--retain-hours` stay: a request ends with the purge that comes so long after its first one.
 
 Each part can be repeated, so that a run that died is simply run again. Rows of `ops.erasure_receipts` say what was
 removed where, by `request_id` alone: a receipt names nobody. No update of the pipeline may run at the same time.
@@ -18,9 +21,8 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -33,7 +35,11 @@ log = logging.getLogger("ingest")
 _REQUESTS = "request_id STRING, member_id STRING, requested_at TIMESTAMP"
 _RECEIPTS = "request_ids ARRAY<STRING>, step STRING, place STRING, items BIGINT, done_at TIMESTAMP"
 # Statistics of a column stand in the transaction log, which no purge rewrites.
-_NO_STATISTICS = "TBLPROPERTIES ('delta.dataSkippingStatsColumns' = '{}')"
+_PROPERTIES = (
+    "TBLPROPERTIES ('delta.dataSkippingStatsColumns' = '{}', 'delta.deletedFileRetentionDuration' = 'interval 1 hours')"
+)
+# What a pipeline of Databricks makes is vacuumed by its own maintenance, within a day of an update, and by nobody else.
+_MAINTAINED = ("STREAMING_TABLE", "MATERIALIZED_VIEW")
 _KEYS_PER_STATEMENT = 500
 
 
@@ -68,12 +74,12 @@ def main() -> None:
 def _run(options: argparse.Namespace, spark: SparkSession | None = None) -> Erased:
     erasure = _Erasure(spark or SparkSession.builder.getOrCreate(), options)
     try:
-        return erasure.delete() if options.step == "delete" else erasure.purge()
+        return {"sources": erasure.sources, "tables": erasure.tables, "purge": erasure.purge}[options.step]()
     except IngestError:
         raise
     except Exception as error:
         log.debug("the step failed", exc_info=True)
-        raise explained(error, landing=options.landing_url) from error
+        raise explained(error, landing=options.landing_url or "the landing zone") from error
 
 
 class _Erasure:
@@ -87,7 +93,7 @@ class _Erasure:
             (self.requests_table, _REQUESTS, "requested_at"),
             (self.receipts_table, _RECEIPTS, "done_at"),
         ):
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA {_NO_STATISTICS.format(known)}")
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA {_PROPERTIES.format(known)}")
         rows = spark.table(self.requests_table).select("request_id", "member_id").distinct().collect()
         if any(not row.member_id or not row.request_id for row in rows):
             raise IngestError(f"{self.requests_table} has a row without request_id or member_id; complete or remove it")
@@ -95,32 +101,56 @@ class _Erasure:
         self.members = sorted({row.member_id for row in rows})
         self.done.requests = len(self.ids)
 
-    def delete(self) -> Erased:
+    def sources(self) -> Erased:
         if self.members:
-            self._record("delete", "mysql", self._delete_in_mysql())
-            self._record("delete", "landing", self._rewritten(f"{self.landing}/members"))
+            self._record("sources", "mysql", self._delete_in_mysql())
+            self._record("sources", "landing", self._rewritten(f"{self.landing}/members"))
+        self.done.open = len(self.ids)
+        return self.done
+
+    def tables(self) -> Erased:
+        if self.members:
             for name in self._tables("bronze", "silver"):
-                self._record("delete", name, self._delete_in(DeltaTable.forName(self.spark, name)))
+                self._record("tables", name, self._delete_in(name))
             if self.options.ordering_state:
-                self._record("delete", "ordering state", self._rewritten(self.options.ordering_state))
+                if not _Files(self.spark).exist(self.options.ordering_state):
+                    raise IngestError("--ordering-state matches no folder; give that of the pipeline's storage")
+                self._record("tables", "ordering state", self._rewritten(self.options.ordering_state))
         self.done.open = len(self.ids)
         return self.done
 
     def purge(self) -> Erased:
-        if not self.members:
-            return self.done
-        for name in self._tables("bronze", "silver"):
-            if self.spark.table(name).join(self._wanted(), "member_id", "left_semi").take(1):
-                raise IngestError(f"{name} still has a requested member; run the step delete first")
-        for name in self._tables("bronze", "silver", "gold"):
-            self._record("purge", name, self._purged(name))
-        if self.options.retain_hours:
-            self.done.open = len(self.ids)
-            return self.done
-        DeltaTable.forName(self.spark, self.requests_table).delete(F.lit(True))
+        names = self._tables("bronze", "silver", "gold")
+        if self.members:
+            for name in self._tables("bronze", "silver"):
+                if self.spark.table(name).join(self._wanted(), "member_id", "left_semi").take(1):
+                    raise IngestError(f"{name} still has a requested member; run the steps sources and tables first")
+            for name in names:
+                self._record("purge", name, self._purged(name))
+        ended = self._ended(names)
+        if ended:
+            listed = ", ".join(f"'{_quoted(request)}'" for request in ended)
+            self.spark.sql(f"DELETE FROM {self.requests_table} WHERE request_id IN ({listed})")
+            self._record("purge", "requests", len(ended), ended)
+        # Also of requests that ended before: their rows are in files that were too young then.
         self._purged(self.requests_table)
-        self._record("purge", "requests", len(self.ids))
+        self.done.open = len(self.ids) - len(ended)
         return self.done
+
+    def _ended(self, names: Sequence[str]) -> list[str]:
+        """The open requests whose first purge of every table is so old that no file from before it is kept."""
+        receipts = self.spark.table(self.receipts_table).where("step = 'purge'")
+        first = (
+            receipts.where(F.col("place").isin([*names]))
+            .select(F.explode("request_ids").alias("request_id"), "place", "done_at")
+            .groupBy("request_id", "place")
+            .agg(F.min("done_at").alias("done_at"))
+            .groupBy("request_id")
+            .agg(F.max("done_at").alias("done_at"))
+        )
+        since = datetime.now(UTC) - timedelta(hours=self.options.retain_hours)
+        old = {row.request_id for row in first.where(F.col("done_at") <= F.lit(since)).collect()}
+        return [request for request in self.ids if request in old]
 
     def _wanted(self) -> DataFrame:
         return self.spark.table(self.requests_table).select("member_id").distinct()
@@ -138,23 +168,33 @@ class _Erasure:
             found += sorted(personal, key=lambda name: not name.endswith("_changes"))
         return found
 
-    def _delete_in(self, table: DeltaTable) -> int:
+    def _delete_in(self, name: str) -> int:
         # A merge and not a delete: its condition, which the log keeps, names columns and no person.
-        merge = table.alias("t").merge(self._wanted().alias("r"), "t.member_id = r.member_id").whenMatchedDelete()
-        return int(merge.execute().first()["num_deleted_rows"])
+        wanted = f"(SELECT DISTINCT member_id FROM {self.requests_table})"
+        merge = f"MERGE INTO {name} t USING {wanted} r ON t.member_id = r.member_id WHEN MATCHED THEN DELETE"
+        return self.spark.sql(merge).collect()[0].num_deleted_rows
 
-    def _purged(self, target: str) -> int:
+    def _purged(self, name: str) -> int:
         """Rewrites the files with marked rows, removes those that are needed no more; how many were rewritten."""
-        metrics = self.spark.sql(f"REORG TABLE {target} APPLY (PURGE)").first()["metrics"]
+        rewritten = self.spark.sql(f"REORG TABLE {name} APPLY (PURGE)").collect()[0].metrics.numFilesRemoved
+        described = self.spark.sql(f"DESCRIBE TABLE EXTENDED {name}").where("col_name = 'Type'").select("data_type")
+        if not {row.data_type for row in described.collect()} & {*_MAINTAINED}:
+            self._vacuum(name)
+        return rewritten
+
+    def _vacuum(self, name: str) -> None:
+        if self.options.retain_hours:
+            # Nobody reads an old version of the requests.
+            hours = 1 if name == self.requests_table else self.options.retain_hours
+            self.spark.sql(f"VACUUM {name} RETAIN {hours} HOURS").collect()
+            return
         check = "spark.databricks.delta.retentionDurationCheck.enabled"
-        before = self.spark.conf.get(check, "true")
-        if not self.options.retain_hours:
-            self.spark.conf.set(check, "false")
+        before = self.spark.conf.get(check, "true") or "true"
+        self.spark.conf.set(check, "false")
         try:
-            self.spark.sql(f"VACUUM {target} RETAIN {self.options.retain_hours} HOURS").collect()
+            self.spark.sql(f"VACUUM {name} RETAIN 0 HOURS").collect()
         finally:
             self.spark.conf.set(check, before)
-        return metrics["numFilesRemoved"]
 
     def _delete_in_mysql(self) -> int:
         source, gone = Source.of(self.options.source), 0
@@ -184,11 +224,15 @@ class _Erasure:
         files.delete(aside)
         return len(paths)
 
-    def _record(self, step: str, place: str, items: int) -> None:
+    def _record(self, step: str, place: str, items: int, requests: Sequence[str] | None = None) -> None:
         self.done.items[place] = self.done.items.get(place, 0) + items
         log.info("%s: %s: %d", step, place, items)
-        row = (self.ids, step, place, items, datetime.now(UTC))
+        row = (list(requests or self.ids), step, place, items, datetime.now(UTC))
         self.spark.createDataFrame([row], _RECEIPTS).write.mode("append").saveAsTable(self.receipts_table)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 class _Files:
@@ -221,8 +265,8 @@ class _Files:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="erase-members", description="Removes the members of ops.erasure_requests.")
     cli.add_common(parser, DEFAULT_REFERENCE)
-    parser.add_argument("--step", choices=("delete", "purge"), required=True, help="update the pipeline between them")
-    parser.add_argument("--landing-url", required=True, help="such as s3://bucket/prefix")
+    parser.add_argument("--step", choices=("sources", "tables", "purge"), required=True, help="in this order")
+    parser.add_argument("--landing-url", default="", help="such as s3://bucket/prefix; not for the step purge")
     parser.add_argument("--catalog", required=True)
     for layer in ("bronze", "silver", "gold", "ops"):
         parser.add_argument(f"--{layer}-schema", default=layer, help="(%(default)s)")
@@ -237,4 +281,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         default="",
         help="on one's own machine: glob of the folders of events beside AUTO CDC's tables, …/members/cdc/*/events-*",
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if (options.step == "sources" or options.ordering_state) and not options.landing_url:
+        parser.error("--step sources and --ordering-state need --landing-url, below which files are put aside")
+    return options

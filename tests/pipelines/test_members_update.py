@@ -5,9 +5,10 @@ One small lakehouse lives through all of it; each test takes it where the one be
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pyspark.sql import functions as F
 
 from ingest.members import erase, redrive
 from ingest.members.table import DDL
+from ingest.run_log import Run, RunLog
 from ingest.source import Source
 from lakeflow_local.bundle import sql_files
 from lakeflow_local.pipelines import update
@@ -169,7 +171,12 @@ def test_what_arrives_is_let_through_or_refused(lakehouse: Lakehouse):
 def test_a_new_column_waits_in_bronze_and_is_reported(lakehouse: Lakehouse):
     assert "loyalty" in lakehouse.table("bronze.members").columns
     assert "loyalty" not in lakehouse.table("silver.members_changes").columns
-    assert str(lakehouse.gate("--no-suites", "--run-id=new")).endswith("0 of them critical")
+    # Two runs of the ingest: one that found two members which were missed, and one of which bronze lacks a row.
+    log = RunLog(lakehouse.spark, "spark_catalog", "mu_ops")
+    compared = Run("run 0", "lakehouse.members", "reconcile", day(27), "succeeded", ended_at=day(27))
+    log.append(replace(compared, rows_landed=3, rows_deleted=1, rows_source=5))
+    log.append(Run("run 1", "lakehouse.members", "incremental", day(28), "succeeded", ended_at=day(28), rows_landed=9))
+    assert str(lakehouse.gate("--suites=false", "--run-id=new")).endswith("0 of them critical")
     (new,) = [row for row in lakehouse.results("new") if row.rule == "column_unexpected"]
     assert (new.layer, new.table_name, new.column_name, new.severity) == ("bronze", "members", "loyalty", "info")
     rules = {row.rule: row for row in lakehouse.results("new") if row.checked_by == "expectation"}
@@ -178,7 +185,17 @@ def test_a_new_column_waits_in_bronze_and_is_reported(lakehouse: Lakehouse):
         "warning",
         "phone_number",
     )
-    assert {row.checked_by for row in lakehouse.results("new")} == {"contract", "expectation", "cross-row check"}
+    checkers = {"contract", "expectation", "cross-row check", "reconciliation"}
+    assert {row.checked_by for row in lakehouse.results("new")} == checkers
+    reconciled = {
+        row.rule: (row.passed, row.failed_records, row.evaluated_records, row.severity)
+        for row in lakehouse.results("new")
+        if row.checked_by == "reconciliation"
+    }
+    assert reconciled == {
+        "bronze_holds_what_landed": (False, 1, 9, "warning"),
+        "silver_equals_source": (False, 2, 5, "warning"),
+    }
 
 
 def test_the_history_is_a_replay_of_the_changes(lakehouse: Lakehouse):
@@ -234,7 +251,7 @@ def test_a_critical_fault_fails_the_gate_in_one_line(lakehouse: Lakehouse, capsy
         "country_code"
     ).write.mode("overwrite").option("overwriteSchema", "true").saveAsTable("mu_gold.members_current")
     with pytest.raises(gate.GateError, match=r"gold.members_current: country_code \(string\) is gone"):
-        lakehouse.gate("--no-suites", "--run-id=broken")
+        lakehouse.gate("--suites=false", "--run-id=broken")
     (drift,) = [row for row in lakehouse.results("broken") if row.rule == "column_missing"]
     assert (drift.table_name, drift.column_name, drift.severity) == ("members_current", "country_code", "critical")
     DeltaTable.forName(spark, "mu_gold.members_current").restoreToVersion(
@@ -257,7 +274,11 @@ def test_quarantine_is_redriven_after_a_rule_was_mended(lakehouse: Lakehouse, tm
     shutil.copytree(ROOT / "pipelines" / "members", mended, ignore=shutil.ignore_patterns("__pycache__"))
     contacts, rules = mended / "contacts.py", mended / "rules.py"
     contacts.write_text(contacts.read_text().replace('"Turkey": "TR",', '"Turkey": "TR", "Neverland": "GB",'))
-    rules.write_text(rules.read_text().replace("""    _present("city", "deliveries go there"),\n""", ""))
+    # The tutorial's rule in the place of one, and its dataset.
+    blocks = re.findall(r"```(text|python|sql)\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    rule, dataset = (block for kind, block in blocks if kind != "sql")
+    rules.write_text(rules.read_text().replace("""    _present("city", "deliveries go there"),\n""", rule))
+    (mended / "gold" / "members_by_city.py").write_text(dataset)
     lakehouse.pipeline = mended
     options = ["--catalog=spark_catalog", "--silver-schema=mu_silver", f"--landing-url={lakehouse.landing}"]
     assert redrive.run([*options, "--rule=email_valid"], lakehouse.spark) == redrive.Redriven(0, None)
@@ -272,6 +293,12 @@ def test_quarantine_is_redriven_after_a_rule_was_mended(lakehouse: Lakehouse, tm
     assert lakehouse.table("silver.members_quarantine").count() == 1
     assert redrive.run(options, lakehouse.spark).rows == 0
     assert lakehouse.checks()["nothing_lost"] == 0
+    tile = tmp_path / "cities.sql"
+    tile.write_text([block for kind, block in blocks if kind == "sql"][-1])
+    (cities,) = sql_files.run(lakehouse.spark, tile, {"catalog": "spark_catalog", "gold_schema": "mu_gold"})
+    assert ("Bath", 3) in map(tuple, cities.rows)
+    lakehouse.gate("--suites=false", "--run-id=tutorial")
+    assert {"city_without_digits"} <= {row.rule for row in lakehouse.results("tutorial")}
 
 
 def found(folder: Path, values: list[str]) -> list[str]:
@@ -302,7 +329,7 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
         connection.commit()
     options = [*lakehouse.options, f"--landing-url={lakehouse.landing}", f"--source={lakehouse.source}"]
     state = f"--ordering-state={lakehouse.folder}/storage/members/cdc/*/events-*"
-    assert erase.run([*options, "--step=delete"], spark).requests == 0
+    assert erase.run([*options, "--step=sources"], spark).requests == 0
     wanted = [("request 1", IDS["b"]), ("request 2", IDS["x"])]
     spark.createDataFrame(wanted, "request_id STRING, member_id STRING").withColumn(
         "requested_at", F.current_timestamp()
@@ -316,18 +343,22 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
 
     with pytest.raises(erase.IngestError, match="still has a requested member"):
         erase.run([*options, "--step=purge", "--retain-hours=0"], spark)
-    deleted = erase.run([*options, state, "--step=delete"], spark)
-    assert deleted.items["mysql"] == 1 and deleted.items["landing"] == 3
-    assert deleted.items["spark_catalog.mu_bronze.members"] == 4
+    with pytest.raises(erase.IngestError, match="matches no folder"):
+        erase.run([*options, "--step=tables", f"--ordering-state={lakehouse.folder}/absent/*"], spark)
+    assert erase.run([*options, "--step=sources"], spark).items == {"mysql": 1, "landing": 3}
+    # The attempt before had got as far as the tables.
+    assert lakehouse.names("bronze.members") == ["a", "c", "c", "d", "e"]
+    assert erase.run([*options, state, "--step=tables"], spark).items["ordering state"] > 0
     # Run again, as after a death: nothing is left to do.
-    assert set(erase.run([*options, state, "--step=delete"], spark).items.values()) == {0}
+    for step in ("--step=sources", "--step=tables"):
+        assert set(erase.run([*options, state, step], spark).items.values()) == {0}
     assert lakehouse.update() is None
     assert lakehouse.names("silver.members") == ["a", "d", "e"]
     assert lakehouse.table("gold.members_current").count() == 3
     assert set(lakehouse.checks().values()) == {0}
     kept = erase.run([*options, "--step=purge"], spark)
     assert kept.open == 2
-    purged = erase.run([*options, state, "--step=purge", "--retain-hours=0"], spark)
+    purged = erase.run([*options, "--step=purge", "--retain-hours=0"], spark)
     assert purged.open == 0 and lakehouse.table("ops.erasure_requests").count() == 0
     assert [hit for folder in [*schemas, lakehouse.folder / "storage"] for hit in found(folder, values)] == []
     receipts = lakehouse.table("ops.erasure_receipts")

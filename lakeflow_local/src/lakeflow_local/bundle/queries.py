@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -23,7 +24,11 @@ from lakeflow_local.pipelines.sql.tokens import Source
 if TYPE_CHECKING:
     from lakeflow_local.pipelines.outline import Outline
 
+# It warns of each statement of which it keeps the text alone, such as GRANT.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
 _IDENTIFIER = re.compile(r"\bIDENTIFIER\s*\(((?:[^()'\"]|'[^']*'|\"[^\"]*\")*)\)", re.IGNORECASE)
+_ALTERED = re.compile(r"ALTER\s+(?:STREAMING\s+TABLE|MATERIALIZED\s+VIEW|TABLE|VIEW)\s+([\w.`]+)", re.IGNORECASE)
 _LITERAL = re.compile(r"'([^']*)'")
 
 
@@ -48,7 +53,7 @@ def unknown_tables(bundle: Bundle, others: Collection[str] = ()) -> list[Lakeflo
         others: full names of tables that something else than a pipeline makes.
     """
     known = tables(bundle) | {name.lower() for name in others}
-    queries = [
+    queries: list[tuple[Value, Source, dict[str, str], str]] = [
         (alert.value["query_text"], Source(str(alert.value.plain("query_text"))), {}, alert.label)
         for alert in bundle.of_type("alerts").values()
     ]
@@ -59,13 +64,38 @@ def unknown_tables(bundle: Bundle, others: Collection[str] = ()) -> list[Lakeflo
     ]
     faults = []
     for value, source, parameters, label in queries:
-        for query in parsed(source, parameters):
-            inner = {cte.alias_or_name for cte in query.find_all(exp.CTE)}
-            for table in query.find_all(exp.Table):
-                name = ".".join(part.name for part in table.parts).lower()
-                if name not in inner and name not in known:
+        schema = ""
+        for statement in parsed(source, parameters):
+            if isinstance(statement, exp.Use):
+                schema = f"{statement.this.sql()}."
+                continue
+            for name in _read(statement, schema):
+                if name not in known:
                     faults.append(value.error(f"{label} reads {name}, which no pipeline makes{suggest(name, known)}"))
+            if isinstance(statement, exp.Create) and statement.kind in ("TABLE", "VIEW"):
+                made = statement.find(exp.Table)
+                known |= {_full(made, schema)} if made is not None else set()
     return faults
+
+
+def _read(statement: exp.Expr, schema: str) -> Iterator[str]:
+    """Full names of the tables that a statement reads or is about; `schema` ends with a dot."""
+    if isinstance(statement, exp.Grant | exp.Revoke) and statement.args.get("kind") not in ("TABLE", "VIEW"):
+        return
+    if isinstance(statement, exp.Command):
+        if about := _ALTERED.match(statement.sql()):
+            yield _full(exp.to_table(about[1], dialect="databricks"), schema)
+        return
+    inner = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
+    made = statement.find(exp.Table) if isinstance(statement, exp.Create) else None
+    for table in statement.find_all(exp.Table):
+        if table is not made and (table.db or table.name not in inner):
+            yield _full(table, schema)
+
+
+def _full(table: exp.Table, schema: str) -> str:
+    name = ".".join(part.name for part in table.parts).lower()
+    return name if "." in name else f"{schema.lower()}{name}"
 
 
 def suggest(word: str, known: Collection[str]) -> str:
@@ -100,7 +130,7 @@ def sql_tasks(job: Resource) -> Iterator[tuple[str, Value, dict[str, str]]]:
             yield str(task.plain("task_key")), path, {**own, **given}
 
 
-def parsed(source: Source, parameters: Mapping[str, str]) -> list[exp.Expression]:
+def parsed(source: Source, parameters: Mapping[str, str]) -> list[exp.Expr]:
     """The statements of a script with its parameters filled in.
 
     Raises:

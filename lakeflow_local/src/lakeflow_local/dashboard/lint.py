@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from typing import Any
 
 from sqlglot import exp
 
@@ -57,10 +59,16 @@ def output_columns(dataset: Dataset) -> list[str] | None:
     Raises:
         LakeflowError: a parameter is not declared, or the text is not SQL.
     """
-    (statement,) = parsed(Source(dataset.query), {**dataset.parameters})[:1] or (None,)
+    columns = _columns(dataset.query, tuple(dataset.parameters.items()))
+    return None if columns is None else [*columns]
+
+
+@cache  # every target of a bundle has the same dashboards
+def _columns(query: str, parameters: tuple[tuple[str, Any], ...]) -> tuple[str, ...] | None:
+    (statement,) = parsed(Source(query), dict(parameters))[:1] or (None,)
     if not isinstance(statement, exp.Query) or statement.is_star:
         return None
-    return list(statement.named_selects)
+    return tuple(statement.named_selects)
 
 
 def _dataset(dataset: Dataset) -> tuple[list[str] | None, list[str]]:
