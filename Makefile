@@ -14,9 +14,10 @@ demo: setup ## run the whole system once: MySQL, S3, bronze, silver, gold, answe
 test: setup ## run every test
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
-lint: setup ## check the style of the Python code
+lint: setup ## check style and types of the Python code
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
 
 pictures: setup ## draw pipelines and jobs anew from their sources, and put the SQL of sql/ into the dashboards
 	@.venv/bin/python -m tools.pictures

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -141,7 +142,7 @@ def stream(source: Source, query: str, select: str = "*") -> Iterator[pa.RecordB
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
-    (extension,) = resources.files(_EXTENSION).glob("**/*.duckdb_extension")
+    (extension,) = Path(str(resources.files(_EXTENSION))).glob("**/*.duckdb_extension")
     connection.load_extension(str(extension))  # which has DuckDB's signature, or is refused
     connection.execute("SET mysql_session_time_zone = '+00:00'")
     connection.execute("SET TimeZone = 'UTC'")

@@ -124,5 +124,5 @@ def explained(error: Exception, *, source: object = "the source", landing: str =
     if isinstance(error, PySparkException) and error.getCondition():
         return IngestError(f"Spark failed with {error.getCondition()}; run again with --traceback to see where")
     causes = _CAUSE.findall(text)
-    kind = causes[-1][0] if causes else f"{type(error).__module__}.{type(error).__qualname__}"
-    return IngestError(f"unexpected {kind}; run again with --traceback to see where it comes from")
+    cause = causes[-1][0] if causes else f"{type(error).__module__}.{type(error).__qualname__}"
+    return IngestError(f"unexpected {cause}; run again with --traceback to see where it comes from")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 from mysql.connector.abstracts import MySQLConnectionAbstract
@@ -153,7 +154,7 @@ def _is_one_of(table: Table, keys: int) -> str:
 
 
 def _key_text(table: Table, event: dict) -> dict[str, str]:
-    def text(value: object, kind: str) -> str:
+    def text(value: Any, kind: str) -> str:
         if kind == "BINARY":
             return value.hex()
         if kind == "TIMESTAMP":

@@ -39,8 +39,7 @@ def write(frame: DataFrame, path: str, rows_per_file: int = ROWS_PER_FILE) -> No
     """Puts the rows in place of whatever an earlier attempt left in the folder."""
     # The session's default may be INT96, which no other reader of Parquet expects any more.
     frame.sparkSession.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    options = {"compression": "zstd", "maxRecordsPerFile": rows_per_file}
-    frame.write.mode("overwrite").options(**options).parquet(path)
+    frame.write.mode("overwrite").options(compression="zstd", maxRecordsPerFile=rows_per_file).parquet(path)
 
 
 def withdraw(frame: DataFrame, path: str) -> None:

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -69,7 +70,7 @@ def rows_read(spark: SparkSession) -> int:
     return sum(_rows_of(store, execution.executionId()) for execution in running)
 
 
-def _rows_of(store: object, execution: int) -> int:
+def _rows_of(store: Any, execution: int) -> int:
     values = store.executionMetrics(execution)
     nodes, rows = store.planGraph(execution).allNodes(), 0
     for node in map(nodes.apply, range(nodes.size())):

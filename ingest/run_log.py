@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -149,8 +150,9 @@ class RunLog:
         )
         if found is None:
             return None
-        values = found.asDict()
-        return Run(**{name: _moment(v) if name in times and v is not None else v for name, v in values.items()})
+        values: dict[str, Any] = found.asDict()
+        values |= {name: _moment(values[name]) for name in times & values.keys() if values[name] is not None}
+        return Run(**values)
 
     def append(self, run: Run) -> None:
         """Adds the row, in one commit."""

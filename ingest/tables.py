@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -149,7 +149,7 @@ class Table:
         """What is read: the columns, the cursor, the hash."""
         cursor = f", `{self.cursor}` TIMESTAMP" if self.cursor else ""
         columns = ", ".join(f"`{name}` {kind}" for name, kind in self.columns.items())
-        return T.StructType.fromDDL(f"{columns}{cursor}, {HASH} STRING")
+        return cast(T.StructType, T.StructType.fromDDL(f"{columns}{cursor}, {HASH} STRING"))
 
     @property
     def inexact(self) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def run(
         error = answer.status.error
         raise OpsError(f"the statement {answer.status.state.value.lower()}: {error.message if error else ''}")
     columns = answer.manifest.schema.columns or [] if answer.manifest else []
-    chunk, rows = answer.result, []
+    chunk, rows = answer.result, list[list[str]]()
     while chunk is not None:
         rows += chunk.data_array or []
         following = chunk.next_chunk_index

@@ -35,7 +35,7 @@ def files() -> dict[Path, str]:
 
 
 def _graph() -> dict[str, DatasetOutline]:
-    found = {}
+    found: dict[str, DatasetOutline] = {}
     for folder, schema in (("transformations", "silver"), ("gold", "gold")):
         sources = tuple(sorted((PIPELINE / folder).glob("*.py")))
         known = {**SCHEMAS, "landing_url": "landing", "pseudonym_key": "env:PATH"}

@@ -22,7 +22,9 @@ materialized views, dashed ones views. The same is drawn for any pipeline by
 def drawn() -> dict[Path, str]:
     """File → text of every picture."""
     bundle = load.load(ROOT, "local", [], environment={})
-    parts, files, rules = [_HEAD], {}, {}
+    parts = [_HEAD]
+    files: dict[Path, str] = {}
+    rules: dict[str, str] = {}
     for key, pipeline in sorted(bundle.of_type("pipelines").items()):
         outline = queries.outlined(bundle, pipeline)
         assert outline is not None and not outline.errors, f"the pipeline {key} has faults; run bundle validate"

@@ -107,7 +107,7 @@ def _credit_note(rng: random.Random, heading: Document, invoice: Document) -> Do
         line = dict(invoice["lines"][position])
         line["quantity"] = str(Decimal(rng.randint(1, max(1, int(Decimal(line["quantity"]))))))
         lines.append(_priced(line))
-    rates = {name: invoice[name] for name in ("discount_rate", "tax_rate") if name in invoice}
+    rates: dict[str, str] = {name: invoice[name] for name in ("discount_rate", "tax_rate") if name in invoice}
     return {
         **{name: invoice[name] for name in ("seller", "customer", "bill_to", "payment_method")},
         **heading,

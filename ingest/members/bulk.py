@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +111,7 @@ def _vocabulary(seed: int) -> _Vocabulary:
         fake = Faker(country.locale, use_weighting=False)
         fake.seed_instance(f"{seed}/{country.locale}")
         makers = {"first_name": fake.first_name, "last_name": fake.last_name, "city": fake.city}
-        makers["address"] = lambda fake=fake: street(fake)
+        makers["address"] = partial(street, fake)
         for name, count in _WORDS.items():
             found[name].append(list(dict.fromkeys(makers[name]() for _ in range(count))))
     every = {name: [word for words in countries for word in words] for name, countries in found.items()}

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ class Defect:
 
     name: str
     column: str
-    value: str | date | Callable[[str], str] | None
+    value: str | date | Callable[[Any], str] | None
 
     def spoil(self, good: str | date) -> str | date | None:
         return self.value(good) if callable(self.value) else self.value

@@ -6,14 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from lxml import etree
 
 from ingest.invoices.contract import Document
 from ingest.invoices.readers.errors import Refused
 
-Element = etree._Element
+Element: TypeAlias = etree._Element
 
 MARKS_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
 """Bytes before a document: two byte order marks occur where a file was joined from parts."""

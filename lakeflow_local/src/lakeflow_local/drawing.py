@@ -151,7 +151,7 @@ def _order(columns: list[list[Node | _Lane]], paths: Sequence[tuple[list[str], s
                 else own[item.key]
                 for item in column
             }
-            column.sort(key=lambda item, means=means: means[item.key])
+            column.sort(key=lambda item, means=means: means[item.key])  # type: ignore[misc]
             places |= {item.key: number / size for number, item in enumerate(column)}
 
 

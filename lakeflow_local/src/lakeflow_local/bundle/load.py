@@ -292,11 +292,9 @@ def _check_keys(tree: Value, faults: list[LakeflowError]) -> None:
         mode = target.get("mode")
         if mode is not None and mode.data not in _MODES:
             faults.append(mode.error(f"the mode of a target is {' or '.join(sorted(_MODES))}, not {mode.data}"))
-        for variable, value in target.mapping("variables").items():
-            if variable not in tree.mapping("variables"):
-                faults.append(
-                    value.error(f"targets.{name} sets the variable {variable}, which the bundle does not have")
-                )
+        for key, value in target.mapping("variables").items():
+            if key not in tree.mapping("variables"):
+                faults.append(value.error(f"targets.{name} sets the variable {key}, which the bundle does not have"))
     if not tree.plain("bundle", "name"):
         faults.append((tree.get("bundle") or tree).error("a bundle needs `bundle.name`"))
 

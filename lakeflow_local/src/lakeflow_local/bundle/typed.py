@@ -57,7 +57,7 @@ def _check(value: Value, expected: Any, where: str, faults: list[LakeflowError])
     if data is None or expected is Any:
         return
     origin = typing.get_origin(expected)
-    if is_dataclass(expected):
+    if isinstance(expected, type) and is_dataclass(expected):
         if not isinstance(data, dict):
             faults.append(value.error(f"{where} must be a mapping"))
             return

@@ -159,7 +159,7 @@ def _encoding(kind: str, encodings: dict[str, Any], names: dict[str, str]) -> di
     if kind in ("counter", "table"):
         return {}
     channels = {"angle": "theta"}
-    drawn = {
+    drawn: dict[str, Any] = {
         channels.get(key, key): _channel(item, names, key)
         for key, item in encodings.items()
         if key in ("x", "y", "color", "angle", "size") and "fieldName" in item

@@ -415,11 +415,10 @@ def create_auto_cdc_from_snapshot_flow(
         missing = "source" if source is None else "keys"
         raise LakeflowError(f"create_auto_cdc_from_snapshot_flow needs {missing}=", file=place.file, line=place.line)
     target = without_live(target)
-    by_name = isinstance(source, str)
     snapshot = Snapshot(
         keys=_names(keys),
-        source=without_live(source) if by_name else None,
-        function=None if by_name else source,
+        source=without_live(source) if isinstance(source, str) else None,
+        function=None if isinstance(source, str) else source,
         scd_type=_scd_type(stored_as_scd_type, place),
         track_history=_selection(track_history_column_list),
         track_history_except=_names(track_history_except_column_list),
@@ -493,9 +492,10 @@ def installed() -> Iterator[None]:
         module.__dict__.update({name: globals()[name] for name in __all__}, __all__=__all__)
         modules[module_name] = module
     before = {name: sys.modules.get(name) for name in modules}
-    attribute = getattr(pyspark, "pipelines", None)
+    package: Any = pyspark
+    attribute = getattr(package, "pipelines", None)
     sys.modules.update(modules)
-    pyspark.pipelines = modules["pyspark.pipelines"]
+    package.pipelines = modules["pyspark.pipelines"]
     try:
         yield
     finally:
@@ -505,6 +505,6 @@ def installed() -> Iterator[None]:
             else:
                 sys.modules[name] = module
         if attribute is None:
-            del pyspark.pipelines
+            del package.pipelines
         else:
-            pyspark.pipelines = attribute
+            package.pipelines = attribute

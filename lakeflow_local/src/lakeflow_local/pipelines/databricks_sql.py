@@ -39,11 +39,11 @@ def understood() -> Iterator[None]:
         parameters = {*named, *(args if isinstance(args, dict) else ())}
         return _run(self, sqlQuery, lambda text: original(self, text, args, **named), parameters)
 
-    SparkSession.sql = method
+    SparkSession.sql = method  # type: ignore[method-assign]
     try:
         yield
     finally:
-        SparkSession.sql = original
+        SparkSession.sql = original  # type: ignore[method-assign]
 
 
 def _run(

@@ -13,6 +13,7 @@ from pyspark.sql.types import StructType
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api, sinks
 from lakeflow_local.pipelines.auto_loader import AutoLoader
+from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import SCHEMA as EVENT_LOG
 from lakeflow_local.pipelines.prepare import loaded, null_is_violation, session
 from lakeflow_local.pipelines.reads import seen_by
@@ -93,7 +94,7 @@ class _StandIns:
             ) from error
 
     def event_log(self, streaming: bool) -> str:
-        self._empty(StructType.fromDDL(EVENT_LOG), streaming).createOrReplaceTempView("__event_log")
+        self._empty(struct(EVENT_LOG), streaming).createOrReplaceTempView("__event_log")
         return "__event_log"
 
     def read(self, node: Node, streaming: bool) -> DataFrame:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StringType, StructField, StructType
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.auto_loader.schema import struct
 
 # folders, options of Auto Loader, schema -> rows
 Load = Callable[[Sequence[str], Mapping[str, str], StructType], DataFrame]
@@ -89,7 +90,7 @@ def read(bus: str, options: Mapping[str, Any], configuration: Mapping[str, str],
     given = {name.lower(): str(value) for name, value in options.items()}
     folders = {topic: _folder(bus, topic, configuration) for topic in _topics(bus, of, given, configuration)}
     left_out = {column for column, option in of.optional if given.get(option, "").lower() != "true"}
-    columns = [f for f in StructType.fromDDL(of.columns).fields if f.name not in left_out]
+    columns = [f for f in struct(of.columns).fields if f.name not in left_out]
     as_text = StructType([StructField(f.name, _text(f.dataType)) for f in columns])
     frame = load(list(folders.values()), {"cloudFiles.format": "json"}, as_text)
     values = [_value(f, of, folders).alias(f.name) for f in columns]
@@ -121,7 +122,7 @@ def _topics(bus: str, of: _Bus, given: Mapping[str, str], configuration: Mapping
 def _folder(bus: str, topic: str, configuration: Mapping[str, str]) -> str:
     setting = _setting(bus, topic)
     if setting not in configuration:
-        columns = ", ".join(StructType.fromDDL(_BUSES[bus].columns).names)
+        columns = ", ".join(struct(_BUSES[bus].columns).names)
         raise LakeflowError(
             f"{bus} is not read here; set {setting} = FOLDER in the pipeline's configuration, "
             f"a folder of JSON lines with {columns}"
@@ -137,7 +138,7 @@ def _text(kind: Any) -> Any:
     """The type as JSON can say it."""
     if isinstance(kind, BinaryType):
         return StringType()
-    return StructType.fromDDL(f"c {kind.simpleString().replace('binary', 'string')}")["c"].dataType
+    return struct(f"c {kind.simpleString().replace('binary', 'string')}")["c"].dataType
 
 
 def _value(part: StructField, of: _Bus, folders: Mapping[str, str]) -> Column:

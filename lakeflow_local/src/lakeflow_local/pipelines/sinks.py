@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -20,7 +22,7 @@ def check(spark: SparkSession, node: Node) -> None:
         LakeflowError: an option that the format needs is not given.
     """
     sink, place = node.dataset.sink, node.dataset.place
-    where = {"file": place.file, "line": place.line}
+    where: dict[str, Any] = {"file": place.file, "line": place.line}
     if sink.function is not None:
         return
     name, options = sink.format.lower(), {key.lower() for key in sink.options}

@@ -11,6 +11,7 @@ from pyspark.sql.types import DataType, StructField, StructType
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import auto_cdc, sql
+from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import PIPELINE_ID
 from lakeflow_local.pipelines.graph import Column, Dataset, Kind
 from lakeflow_local.pipelines.names import quoted
@@ -215,6 +216,7 @@ def declared_columns(dataset: Dataset) -> tuple[Column, ...]:
         )
     statement = f"CREATE STREAMING TABLE t ({given})"
     (parsed,) = sql.parse(statement, file=dataset.place.file, configuration={})
+    assert isinstance(parsed, sql.CreateDataset)
     return parsed.dataset.columns
 
 
@@ -224,7 +226,7 @@ def _columns(node: Node, spark: SparkSession) -> list[_TypedColumn]:
     columns = []
     for part in schema.fields:
         column = declared.pop(part.name.lower(), None) or Column(part.name)
-        kind = StructType.fromDDL(f"c {column.type}")["c"].dataType if column.type else part.dataType
+        kind = struct(f"c {column.type}")["c"].dataType if column.type else part.dataType
         columns.append(_TypedColumn(column, kind, part.metadata.get("comment")))
     if declared_columns(node.dataset):
         order = [c.name.lower() for c in declared_columns(node.dataset)]
@@ -232,12 +234,13 @@ def _columns(node: Node, spark: SparkSession) -> list[_TypedColumn]:
     for column in declared.values():
         if column.generated is None:
             raise _error(node.dataset, f"column {column.name} of {node.dataset.name} is declared, but not in its query")
-        kind = StructType.fromDDL(f"c {column.type}")["c"].dataType
+        kind = struct(f"c {column.type}")["c"].dataType
         columns.append(_TypedColumn(column, kind, None))
-    for part in columns:
-        if part.kind.typeName() == "void":
+    for typed in columns:
+        if typed.kind.typeName() == "void":
             raise _error(
-                node.dataset, f"column {part.name} of {node.dataset.name} has no type (NULL); cast it to the one it has"
+                node.dataset,
+                f"column {typed.name} of {node.dataset.name} has no type (NULL); cast it to the one it has",
             )
     return columns
 

@@ -64,7 +64,7 @@ def make(home: Home, java: Java) -> bool:
     partial.unlink(missing_ok=True)
     running = any(server.pid for server in servers.status(home))
     try:
-        dump = [java.executable, "-Xshare:dump", f"-XX:SharedArchiveFile={base}", *jars.QUICK_START]
+        dump = [str(java.executable), "-Xshare:dump", f"-XX:SharedArchiveFile={base}", *jars.QUICK_START]
         subprocess.run(dump, check=True, capture_output=True)
         endpoints = servers.up(home, buckets=("training",))
         session.launch(home, options=(f"-XX:SharedArchiveFile={base}", f"-XX:ArchiveClassesAtExit={partial}"))

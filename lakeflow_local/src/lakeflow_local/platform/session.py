@@ -71,7 +71,7 @@ def start(
     if SparkContext._active_spark_context is None:
         # Hadoop keeps its clients of object stores beyond a session, with the endpoints and the keys of that one.
         SparkContext._jvm.org.apache.hadoop.fs.FileSystem.closeAll()
-    session = SparkSession.builder.master(master).appName(app_name).config(map=settings).getOrCreate()
+    session = SparkSession.builder.master(master).appName(app_name).config(map={**settings}).getOrCreate()
     _interrupts_as_usual()
     _errors_told_once()
     return session

@@ -7,7 +7,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -288,7 +288,7 @@ def _mask(field: Any, salt: str) -> Any:
     return f.when(column.isNotNull(), f.concat(f.lit(MASK), digest)).alias(field.name)
 
 
-def masked_rows(rows: list[Mapping[str, Any]], hidden: Collection[str]) -> list[dict[str, str | None]]:
+def masked_rows(rows: Sequence[Mapping[str, Any]], hidden: Collection[str]) -> list[dict[str, str | None]]:
     """Rows for a page: values as text, those of `hidden` columns masked where they are not NULL."""
     return [
         {name: MASK if name in hidden and value is not None else shown(value) for name, value in row.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -84,8 +84,9 @@ def read(reader: Any, load: Callable[[Any], DataFrame], columns: Columns, option
 
 
 # What is rescued of a field: a VARIANT, NULL for nothing; or that of its parts by name, and of the whole under None.
-_Tree = Column | Mapping[str | None, "_Tree"]
-_Rescued = Mapping[str | None, _Tree]
+# Keys are names of fields, and None for what has no field.
+_Rescued: TypeAlias = Mapping[Any, Any]
+_Tree: TypeAlias = Column | _Rescued
 
 
 class _Reading:
@@ -117,7 +118,7 @@ class _Reading:
         if not xml:
             staged = StructType([*wide.fields, StructField(MISFIT, StringType())])
             frame = self._open(staged if self._options.rescued else wide)
-            misfits = {None: F.try_parse_json(_column(MISFIT))}
+            misfits: _Rescued = {None: F.try_parse_json(_column(MISFIT))}
             return frame, self._narrowed(wide), {**self._beyond(wide), **misfits}
         if not self._options.rescued:
             return self._open(wide), self._narrowed(wide), {}
@@ -130,7 +131,7 @@ class _Reading:
         frame = frame.select("*", *values.pop("", ()))
         narrowed = self._narrowed(wide)
         values = {n: narrowed[n] if not isinstance(as_text[n].dataType, StringType) else v for n, v in values.items()}
-        rescued = {**_both(misfits, self._beyond(wide)), "_corrupt_record": _variant(_column(CORRUPT))}
+        rescued = {**_merged(misfits, self._beyond(wide)), "_corrupt_record": _variant(_column(CORRUPT))}
         return frame, values, rescued
 
     def json(self) -> tuple[DataFrame, dict[str, Column], _Rescued]:
@@ -157,7 +158,7 @@ class _Reading:
             record = _column(CORRUPT)
             others = {_name_of(p): _variant(F.get_json_object("value", p)) for p in self._columns.others}
         misfits = self._misfits_of(record)
-        return frame, self._narrowed(wide), {**_both(misfits, self._beyond(wide)), **others}
+        return frame, self._narrowed(wide), {**_merged(misfits, self._beyond(wide)), **others}
 
     def csv(self) -> tuple[DataFrame, dict[str, Column], _Rescued]:
         """By the names of each file's header, which Spark's reader does not do: it is asked for strings by position."""
@@ -243,7 +244,7 @@ class _Reading:
             return _nullable(kept)
         extras = self._columns.extras
         text = self._options.format in ("json", "xml")
-        return _nullable(merge(kept, as_strings(extras) if text else extras))
+        return _nullable(merge(kept, cast(StructType, as_strings(extras)) if text else extras))
 
     def _narrowed(self, wide: StructType) -> dict[str, Column]:
         return {f.name: _narrow(_column(f.name), wide[f.name].dataType, f.dataType) for f in self._kept}
@@ -260,10 +261,10 @@ class _Reading:
         for part in lost.values():
             some = some | _rendered(part).isNotNull()
         # An element of an array or a map that does not fit has no path of its own: the whole of them is kept.
-        for part in self._kept:
-            if isinstance(part.dataType, ArrayType | MapType):
-                whole = _variant(F.get_json_object(record, f"$['{part.name}']"))
-                lost[part.name] = F.coalesce(lost[part.name], F.when(~some, whole))
+        for item in self._kept:
+            if isinstance(item.dataType, ArrayType | MapType):
+                whole = _variant(F.get_json_object(record, f"$['{item.name}']"))
+                lost[item.name] = F.coalesce(_rendered(lost[item.name]), F.when(~some, whole))
         is_json = F.get_json_object(record, "$").isNotNull()
         return {**lost, "_corrupt_record": F.when(~is_json, _variant(record))}
 
@@ -276,7 +277,7 @@ def _lost(column: Column, kind: DataType, record: Column, path: str) -> _Tree:
     return {None: whole, **inner}
 
 
-def _narrow(column: Column, wide: DataType, kept: DataType) -> Column:
+def _narrow(column: Column, wide: Any, kept: Any) -> Column:
     """`column` of type `wide` with the fields of `kept` only."""
     if beyond(kept, wide) is None:
         return column
@@ -298,9 +299,13 @@ def _rest(column: Column, kind: DataType) -> _Tree:
     return _variant(column)
 
 
+def _merged(one: _Rescued, other: _Rescued) -> _Rescued:
+    return {**one, **other, **{name: _both(one[name], other[name]) for name in one.keys() & other.keys()}}
+
+
 def _both(one: _Tree, other: _Tree) -> _Tree:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return {**one, **other, **{name: _both(one[name], other[name]) for name in one.keys() & other.keys()}}
+        return _merged(one, other)
     return F.coalesce(_rendered(one), _rendered(other))
 
 

@@ -166,7 +166,7 @@ class Inference:
                 found.headers[path] = header
         schema: dict[str, DataType] = {}
         for header in dict.fromkeys(found.headers.values()):
-            types = dict.fromkeys(header, StringType())
+            types: dict[str, DataType] = dict.fromkeys(header, StringType())
             if options.infer_types:
                 alike = [f for f in _sample(files) if found.headers.get(f.path) == header]
                 reader = self._reader(options).option("inferSchema", "true").option("enforceSchema", "true")
@@ -191,7 +191,8 @@ def load_files(files: Sequence[File]) -> Callable[[Any], DataFrame]:
 
 
 def _sample(files: Sequence[File]) -> list[File]:
-    sample, size = [], 0
+    sample: list[File] = []
+    size = 0
     for file in files[:SAMPLE_FILES]:
         if sample and size > SAMPLE_BYTES:
             break
@@ -208,8 +209,10 @@ def _header(head: bytes, options: Options) -> tuple[str, ...]:
     )
     comment = reader.get("comment")
     separator = (reader.get("sep") or reader.get("delimiter") or ",").replace("\\t", "\t")
-    lines = io.StringIO(text.replace(reader.get("linesep", "\n"), "\n"), newline="")
-    lines = (line for line in lines if line.strip() and not (comment and line.startswith(comment)))
+    text = text.replace(reader.get("linesep", "\n"), "\n")
+    lines = (
+        line for line in io.StringIO(text, newline="") if line.strip() and not (comment and line.startswith(comment))
+    )
     if len(separator) > 1:
         first = next(lines, "").rstrip("\r\n")
         cells = first.split(separator) if first else []

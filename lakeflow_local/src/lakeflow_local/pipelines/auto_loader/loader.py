@@ -21,7 +21,15 @@ from lakeflow_local.pipelines.auto_loader.files import File, Log
 from lakeflow_local.pipelines.auto_loader.infer import Found, Inference, load_files
 from lakeflow_local.pipelines.auto_loader.misfits import stage
 from lakeflow_local.pipelines.auto_loader.options import FIXED_FORMATS, Options, check_format, format_of, parse
-from lakeflow_local.pipelines.auto_loader.schema import apply_hints, beyond, merge, one_case, partitions, readable_as
+from lakeflow_local.pipelines.auto_loader.schema import (
+    apply_hints,
+    beyond,
+    merge,
+    one_case,
+    partitions,
+    readable_as,
+    struct,
+)
 from lakeflow_local.pipelines.storage import Overlay, Storage
 
 _TEXT = StructType([StructField("value", StringType())])
@@ -123,13 +131,12 @@ class AutoLoader:
         chosen = parse(options, explicit_schema=schema is not None, sql=sql)
         self._tell(chosen)
         paths = [path] if isinstance(path, str) else list(path)
-        if isinstance(schema, str):
-            schema = StructType.fromDDL(schema)
+        given = struct(schema) if isinstance(schema, str) else schema
         files = found_files.find(self.spark, paths, chosen)
         if sql and not chosen.format:
             chosen = replace(chosen, format=format_of([f.path for f in files]))
         check_format(chosen.format, chosen.reader)
-        source = _Source(self, flow, paths, chosen, schema)
+        source = _Source(self, flow, paths, chosen, given)
         return source.stream(files) if streaming else source.batch(files)
 
     def note_unreadable(self, flow: str, message: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from typing import cast
 from urllib.parse import unquote
 
 from pyspark.sql.types import (
@@ -113,6 +114,11 @@ def without_void(kind: DataType) -> DataType:
     return kind
 
 
+def struct(ddl: str) -> StructType:
+    """The columns that SQL declares, such as `a INT, b STRING`."""
+    return cast(StructType, StructType.fromDDL(ddl))
+
+
 def as_strings(kind: DataType) -> DataType:
     """The same shape with STRING at every leaf, which keeps what a text file says as it is said."""
     if isinstance(kind, StructType):
@@ -167,7 +173,7 @@ def apply_hints(schema: StructType, hints: str | None) -> StructType:
     A hint for a column that no file has adds it; one for a nested field of such a column is passed over.
     """
     for name, kind in _split(hints or ""):
-        schema = _with_type(schema, name.split("."), StructType.fromDDL(f"hinted {kind}")["hinted"].dataType)
+        schema = _with_type(schema, name.split("."), struct(f"hinted {kind}")["hinted"].dataType)
     return schema
 
 

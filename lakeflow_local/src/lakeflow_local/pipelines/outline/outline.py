@@ -290,7 +290,8 @@ class _Assembly:
                 if (dataset.name, dataset.place) not in seen:
                     self._define(dataset)
             flows += [flow for flow in its_flows if (flow.name, flow.place) not in seen]
-            seen |= {(declared.name, declared.place) for declared in (*datasets, *its_flows)}
+            seen |= {(dataset.name, dataset.place) for dataset in datasets}
+            seen |= {(flow.name, flow.place) for flow in its_flows}
         for flow in flows:
             self._attach(flow)
         for full, dataset in self._datasets.items():
@@ -477,7 +478,8 @@ class _Assembly:
             calls: the arguments of each call that is tried; one without arguments where none are given.
         """
         read = _Read(streaming=False)
-        followed, failure, elsewhere = False, None, ""
+        followed, elsewhere = False, ""
+        failure: BaseException | None = None
         for answer, args in product((True, False), calls or ((),)):
             try:
                 with _apart(flow.place.file.parent), one_way(answer), collecting(Registry()):
@@ -536,9 +538,10 @@ def _by_text(function: Callable) -> _Read:
     read = _Read(streaming=False)
     known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     for node in ast.walk(tree):
-        is_function = isinstance(node, (ast.FunctionDef, ast.Lambda))
-        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) if is_function else 0
-        if is_function and first == code.co_firstlineno:
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            continue
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        if first == code.co_firstlineno:
             _read_by_text(node, read, known)
     return read
 

@@ -361,12 +361,13 @@ def rewrite(
     in_tables = {start for start, _, _ in edits}
     for index in range(len(tokens) - 3):
         # LIVE.orders.amount: a column, by the name of its table.
-        first, dot, table, second_dot = tokens[index : index + 4]
+        first, dot, name_token, second_dot = tokens[index : index + 4]
         qualified = is_name(first) and first.text.upper() == "LIVE" and word(dot) == word(second_dot) == "."
         nested = index > 0 and word(tokens[index - 1]) == "."
-        if qualified and not nested and table.text.lower() in live and first.start not in in_tables:
-            name = live[table.text.lower()]
-            edits.append((first.start, table.start, "") if name is None else (first.start, table.end + 1, name))
+        if qualified and not nested and name_token.text.lower() in live and first.start not in in_tables:
+            name = live[name_token.text.lower()]
+            until = name_token.start if name is None else name_token.end + 1
+            edits.append((first.start, until, name or ""))
     pieces: list[str] = []
     position = 0
     for start, end, text in sorted(edits):

@@ -118,7 +118,7 @@ def _cells(source: Source) -> Iterator[Source]:
     for match in [*_CELL.finditer(source.text), None]:
         cell = source.slice(start, match.start() if match else len(source.text))
         start = match.end() if match else start
-        magic = _MAGIC.match(cell.text, _NOT_A_STATEMENT.match(cell.text).end())  # type: ignore[union-attr]
+        magic = _MAGIC.match(cell.text, _NOT_A_STATEMENT.match(cell.text).end())
         # Cells of other languages are nothing but comments here.
         yield dataclasses.replace(cell, text=_MAGIC_PREFIX.sub("", cell.text)) if magic else cell
 

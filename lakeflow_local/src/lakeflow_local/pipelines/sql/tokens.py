@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from sqlglot import Dialect
 from sqlglot.dialects.databricks import Databricks
@@ -226,7 +226,7 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
         position += 1
         return values
 
-    def expression() -> object:
+    def expression() -> Any:
         nonlocal position
         value = operand()
         while at("||"):
@@ -234,7 +234,7 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
             value = string(value) + string(operand())
         return value
 
-    def operand() -> object:
+    def operand() -> Any:
         nonlocal position
         if position >= high:
             fail()
