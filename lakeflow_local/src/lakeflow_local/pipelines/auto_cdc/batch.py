@@ -26,7 +26,10 @@ from lakeflow_local.pipelines.auto_cdc.definition import Definition, evolve
 from lakeflow_local.pipelines.auto_cdc.state import State
 from lakeflow_local.pipelines.auto_cdc.target import (
     AT,
+    BROADCAST_ROWS,
     DELETED,
+    DOUBT,
+    HERE,
     SMALL_BATCH_ROWS,
     Counts,
     Target,
@@ -36,7 +39,7 @@ from lakeflow_local.pipelines.auto_cdc.target import (
 from lakeflow_local.pipelines.graph import AutoCdc
 
 _SEQUENCE, _DIGEST = "__cdc_sequence", "__cdc_digest"
-_TRUNCATES, _RANK = "__cdc_truncates", "__cdc_rank"
+_TRUNCATES, _RANK, _HELD = "__cdc_truncates", "__cdc_rank", "__cdc_held"
 _JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
 _PRUNED_BY = (StringType, IntegralType, DecimalType, DateType)
 # Which account of an event is right: the state's, then that of the visible row that starts there, then the end of one.
@@ -132,6 +135,7 @@ class _Batch:
         last = once(last)
         rows, deletes = self._inspect(last)
         plan_for(self.spark, small=rows <= SMALL_BATCH_ROWS)
+        self.few = rows <= BROADCAST_ROWS and not self.target.small
         truncation = self._last_truncation() if truncates else None
         if not rows and truncation is None:
             return Counts()
@@ -239,6 +243,14 @@ class _Batch:
         """What the state has of the batch's keys, and some others."""
         return self.state.events().where(self._within_range())
 
+    def _known_of(self, events: DataFrame) -> DataFrame:
+        return self._known().join(self._keys_of(events), self.keys, "left_semi")
+
+    def _keys_of(self, events: DataFrame) -> DataFrame:
+        """The keys, to look them up in something that may be large."""
+        keys = events.select(*columns(self.keys))
+        return F.broadcast(keys) if self.few else keys
+
     def _remember(self, events: DataFrame) -> None:
         def needed(events: DataFrame) -> DataFrame:
             by = [*self.keys, _SEQUENCE] if self.keeps_events else self.keys
@@ -269,86 +281,110 @@ class _Batch:
 
     def _apply_by_target(self, events: DataFrame, any_deletes: bool, truncated: bool) -> Counts:
         """The target keeps the sequence: the state only has to remember the deletes."""
+        knows_deletes = not self.state.empty
         if any_deletes:
             self._remember(events.where(DELETED))
-        if not self.state.empty:
-            gone = self._known().select(
-                *(column(key).alias(f"{AT}_{key}") for key in self.keys), F.col(_SEQUENCE).alias(AT)
-            )
+        if knows_deletes:
+            gone = self._known() if self.target.small else self._known_of(events)
+            gone = gone.select(*(column(key).alias(f"{AT}_{key}") for key in self.keys), F.col(_SEQUENCE).alias(AT))
             superseded = reduce(and_, (column(key) == column(f"{AT}_{key}") for key in self.keys))
-            events = events.join(gone, superseded & ~F.col(DELETED) & (F.col(AT) >= F.col(_SEQUENCE)), "left_anti")
-        deleted = 0
-        current = column(self.sequence_column, "t")
+            superseded &= ~F.col(DELETED) & (F.col(AT) >= F.col(_SEQUENCE))
+            events = once(events.join(F.broadcast(gone) if self.few else gone, superseded, "left_anti"))
+        truncation = Counts()
         if truncated:
             until = self._truncated_until().first()[AT]
-            deleted = self.target.delete(current <= F.lit(until))
-        sequence = column(_SEQUENCE, "s")
-        newer = sequence > current
-        if self.target.small or self._ties_with(events):
-            newer |= (sequence == current) & (column(_DIGEST, "s") > self._digest("t"))
-        counts = self._merge(events, deletes=sequence >= current, updates=newer)
-        return Counts(counts.upserted, counts.deleted + deleted)
-
-    def _ties_with(self, events: DataFrame) -> bool:
-        """Whether the target has the sequence of an event: only then a MERGE has to read more than those."""
-        same = self._same_keys() & (column(self.sequence_column, "t") == column(_SEQUENCE, "s"))
-        keys = F.broadcast(events.where(~F.col(DELETED)).select(*columns([*self.keys, _SEQUENCE])))
-        return not self.target.rows().alias("t").join(keys.alias("s"), same, "left_semi").isEmpty()
+            truncation = Counts(deleted=self.target.delete(column(self.sequence_column, "t") <= F.lit(until)))
+        held, wins = {_HELD: self._digest("t")}, F.col(_DIGEST) > F.col(_HELD)
+        at = {AT: column(self.sequence_column, "t")}
+        later = F.when(F.col(HERE), F.col(_SEQUENCE) >= F.col(AT)).otherwise(~F.col(DELETED))
+        tie = F.coalesce((F.col(_SEQUENCE) == F.col(AT)) & ~F.col(DELETED), F.lit(False))
+        if self.target.small:
+            return truncation + self._change(events, {**at, **held}, later & (~tie | wins))
+        # A digest is of all columns, which a large table is read for only where it decides.
+        return truncation + self._change(self._beside(events, at).where(later), held, wins, doubt=tie)
 
     def _apply_by_state(self, events: DataFrame, truncated: bool) -> Counts:
         """The target does not keep the sequence: the state has that of every key, with a digest that decides ties."""
         if self.state.empty:
             self._remember(events)
-            return self._merge(events)
-        known = (
-            self._known()
-            .join(events.select(*columns(self.keys)), self.keys, "left_semi")
-            .groupBy(*columns(self.keys))
-            .agg(F.max(_order()).alias("__cdc_known"))
-        )
+            return self._change(events)
+        known = self._known_of(events).groupBy(*columns(self.keys)).agg(F.max(_order()).alias("__cdc_known"))
         # An event that the state has may not be in the target: the batch before was killed in between.
-        fresh = events.join(known, self.keys, "left").where(
-            F.col("__cdc_known").isNull() | (_order() >= F.col("__cdc_known"))
+        never, new = F.col("__cdc_known").isNull(), _order() > F.col("__cdc_known")
+        fresh = (
+            events.join(F.broadcast(known) if self.few else known, self.keys, "left")
+            .where(never | (_order() >= F.col("__cdc_known")))
+            .withColumns({"__cdc_new": never | new, HERE: F.when(~never, F.lit(True))})
         )
-        fresh = once(fresh.withColumn("__cdc_new", F.col("__cdc_known").isNull() | (_order() > F.col("__cdc_known"))))
-        new = fresh.where("__cdc_new")
+        fresh = once(fresh)
+        unseen = fresh.where("__cdc_new")
         if truncated:
             last = _winners(self.state.events().where(column(self.keys[0]).isNotNull()), self.keys, _order())
             gone = last.crossJoin(F.broadcast(self._truncated_until())).where(F.col(_SEQUENCE) <= F.col(AT))
-            gone = gone.join(fresh.select(*columns(self.keys)), self.keys, "left_anti")
-            fresh = fresh.unionByName(
-                gone.select(*columns(self.keys), F.lit(True).alias(DELETED)), allowMissingColumns=True
+            gone = gone.join(fresh.select(*columns(self.keys)), self.keys, "left_anti").select(
+                *columns(self.keys), F.lit(True).alias(DELETED), F.lit(True).alias("__cdc_new"), F.lit(True).alias(HERE)
             )
-            fresh = once(fresh)
-            self.range = []
-        if not new.isEmpty():
-            self._remember(new)
-        # Comparing contents would make a MERGE into a large table read all of it.
-        compares = self.target.small or not fresh.where("NOT __cdc_new").isEmpty()
-        return self._merge(fresh, updates=self._differs() if compares else None)
+            fresh = once(fresh.unionByName(gone, allowMissingColumns=True))
+            self.range, self.few = [], False
+        if not unseen.isEmpty():
+            self._remember(unseen)
+        if self.few:
+            fresh = self._beside(fresh.drop(HERE), {})
+        return self._change(fresh, *self._by_content(), doubt=~F.col("__cdc_new"))
 
     def _apply_sparse(self, events: DataFrame) -> Counts:
         by_key = Window.partitionBy(*columns(self.keys)).orderBy(F.desc(_SEQUENCE))
         rows = self._filled(self._past_and(events)).withColumn("__cdc_nth", F.row_number().over(by_key))
-        return self._merge(once(rows.where("__cdc_nth = 1")), updates=self._differs())
+        return self._change(once(rows.where("__cdc_nth = 1")), *self._by_content())
 
-    def _differs(self) -> Column:
-        source, target = (comparable(self.value_fields, side) for side in "st")
-        return ~source.eqNullSafe(target)
+    def _by_content(self) -> tuple[dict[str, Column], Column]:
+        differs = F.col(DELETED) | ~comparable(self.value_fields).eqNullSafe(F.col(_HELD))
+        changes = F.when(F.col(HERE), differs).otherwise(~F.col(DELETED))
+        return {_HELD: comparable(self.value_fields, "t")}, changes
 
-    def _merge(self, rows: DataFrame, *, deletes: Column | None = None, updates: Column | None = None) -> Counts:
-        return self.target.merge(rows, self._same_keys(), self.values, keys=self.keys, deletes=deletes, updates=updates)
+    def _beside(self, rows: DataFrame, held: dict[str, Column]) -> DataFrame:
+        return self.target.beside(rows, self._same_keys(), held, keys=self.keys, few=self.few)
+
+    def _change(
+        self,
+        rows: DataFrame,
+        held: dict[str, Column] | None = None,
+        changes: Column | None = None,
+        *,
+        doubt: Column | None = None,
+    ) -> Counts:
+        """Applies those of the rows that change something, as far as what the target holds tells.
+
+        Args:
+            held: expressions on the target's row `t`.
+            changes: whether a row changes something, by the columns of `held`.
+            doubt: only for such rows a large target has to be asked; the others change something.
+        """
+        settle = None
+        if held and not self.target.empty:
+            if self.target.small or doubt is None:
+                rows = self._beside(rows.drop(HERE), held).where(changes)
+            else:
+                rows = rows.withColumn(DOUBT, doubt)
+
+                def settle(rows: DataFrame) -> DataFrame:
+                    asked = self._beside(rows.where(DOUBT).drop(HERE), held).where(changes).drop(*held)
+                    return rows.where(~F.col(DOUBT)).unionByName(asked)
+
+        # A commit for the rows of some keys, then one for the others: as if they had come in two batches.
+        return self.target.change(
+            rows, self._same_keys(), self.values, keys=self.keys, settle=settle, apart=self.few and HERE in rows.columns
+        )
 
     # Type 2
 
     def _apply_to_history(self, events: DataFrame) -> Counts:
-        affected = events.select(*columns(self.keys)).distinct()
-        shown = once(self.target.rows().where(self._within_range()).join(affected, self.keys, "left_semi"))
+        shown = self.target.rows().where(self._within_range())
+        shown = once(shown.join(self._keys_of(events), self.keys, "left_semi"))
         if self.definition.ignored:
             timeline = self._timeline(self._filled(self._past_and(events)))
         else:
-            known = self._known().join(affected, self.keys, "left_semi")
-            timeline = once(self._timeline(self._past(events, shown, known)))
+            timeline = once(self._timeline(self._past(events, shown, self._known_of(events))))
             in_state = F.col(_RANK).eqNullSafe(F.lit(_FROM_STATE))
             unseen = timeline.where(F.when(in_state, F.col("__cdc_new")).otherwise(F.col("__cdc_hidden")))
             if not unseen.isEmpty():
@@ -453,8 +489,7 @@ class _Batch:
     def _past_and(self, events: DataFrame) -> DataFrame:
         """Adds the events to the state, and gives all that it has of their keys."""
         self._remember(events)
-        past = self._known().join(events.select(*columns(self.keys)), self.keys, "left_semi")
-        return _winners(past, [*self.keys, _SEQUENCE], F.struct(DELETED, self._digest()))
+        return _winners(self._known_of(events), [*self.keys, _SEQUENCE], F.struct(DELETED, self._digest()))
 
     def _filled(self, events: DataFrame) -> DataFrame:
         """The events with the value before, since the last delete, in the place of a NULL that is to be ignored."""

@@ -35,7 +35,7 @@ from lakeflow_local.pipelines.auto_cdc.columns import (
     select,
 )
 from lakeflow_local.pipelines.auto_cdc.definition import evolve
-from lakeflow_local.pipelines.auto_cdc.target import DELETED, Target, session_of_its_own
+from lakeflow_local.pipelines.auto_cdc.target import DELETED, HERE, Target, session_of_its_own
 from lakeflow_local.pipelines.graph import Snapshot
 from lakeflow_local.pipelines.storage import Storage
 
@@ -200,7 +200,8 @@ def _differ(fields: list[StructField]) -> Column:
 def _make_current(target: Target, rows: DataFrame, keys: list[str], values: list[StructField]) -> None:
     gone, names = F.col("new").isNull(), [field.name for field in values]
     changed = _side_by_side(target.rows(), rows, keys).where(gone | F.col("old").isNull() | _differ(values))
-    changed = changed.select(*columns(keys), gone.alias(DELETED), *(column(name, "new") for name in names))
+    here = F.when(F.col("old").isNotNull(), F.lit(True)).alias(HERE)
+    changed = changed.select(*columns(keys), gone.alias(DELETED), here, *(column(name, "new") for name in names))
     target.change(changed, _same(keys), names, keys=keys)
 
 

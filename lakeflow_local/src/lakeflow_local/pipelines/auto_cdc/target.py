@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField
 
@@ -17,12 +17,14 @@ TARGET_PROPERTIES = {"delta.enableDeletionVectors": "true"}
 
 _STATISTICS = "delta.dataSkippingStatsColumns"
 
-DELETED, AT = "__cdc_deleted", "__cdc_at"
+DELETED, AT, HERE, DOUBT = "__cdc_deleted", "__cdc_at", "__cdc_here", "__cdc_doubt"
 
 # Below these, Spark's jobs cost more than the rows in them.
-_SMALL_TABLE_BYTES = 16 * 2**20
+SMALL_TABLE_BYTES = 16 * 2**20
 SMALL_BATCH_ROWS = 20_000
 _FEW_PARTITIONS = 16
+# The keys of so many rows fit into the memory of every process, and what they are looked for in need not be moved.
+BROADCAST_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Counts:
     upserted: int = 0
     deleted: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.upserted + other.upserted, self.deleted + other.deleted)
+
 
 def session_of_its_own(spark: SparkSession, frame: DataFrame) -> tuple[SparkSession, DataFrame]:
     """A session whose settings are those of `spark` and can be changed, and the frame in it."""
@@ -40,6 +45,8 @@ def session_of_its_own(spark: SparkSession, frame: DataFrame) -> tuple[SparkSess
     dataset = spark._jvm.org.apache.spark.sql.classic.Dataset
     # A MERGE would compute its source once more to be sure that it does not change; here it is always computed before.
     session.conf.set("spark.databricks.delta.merge.materializeSource", "none")
+    # A table that has to be moved to the changes is not sorted besides.
+    session.conf.set("spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold", "64m")
     return session, DataFrame(dataset.ofRows(cloned, frame._jdf.logicalPlan()), session)
 
 
@@ -59,7 +66,7 @@ class Target:
         none = spark._jvm.scala.Option.empty
         snapshot = self._table._jdt.deltaLog().update(False, none(), none())
         self.empty = snapshot.numOfFiles() == 0
-        self.small = snapshot.sizeInBytes() <= _SMALL_TABLE_BYTES
+        self.small = snapshot.sizeInBytes() <= SMALL_TABLE_BYTES
         stated = snapshot.metadata().configuration().get(_STATISTICS)
         self._with_statistics = {name.strip(" `") for name in stated.get().split(",")} if stated.isDefined() else None
         # Each deletion vector costs several jobs; a small file is written again in one.
@@ -82,71 +89,88 @@ class Target:
             return 0
         one = self.rows().sparkSession.range(1)
         merge = self._table.alias("t").merge(one.alias("s"), condition).whenMatchedDelete()
-        return merge.execute().first()["num_deleted_rows"]
+        deleted = merge.execute().first()["num_deleted_rows"]
+        self._table = DeltaTable.forName(one.sparkSession, self.name)
+        return deleted
 
-    def merge(
+    def beside(
+        self, rows: DataFrame, same: Column, held: Mapping[str, Column], *, keys: Sequence[str], few: bool
+    ) -> DataFrame:
+        """Adds what the target holds under the keys of rows, and `HERE`, which is NULL where it holds nothing.
+
+        Args:
+            same: which row of the target, `t`, a row `s` is about.
+            held: expressions on `t`. A large target is read once for them, in no more than the columns that they need.
+            few: the keys of `rows` go to where the target is, instead of the target to them.
+        """
+        found, keys = self.rows().alias("t"), list(keys)
+        if not self.small:
+            others = rows.select(*columns(keys))
+            found = found.join((F.broadcast(others) if few else others).alias("s"), same)
+        found = found.select(
+            *(column(key, "t") for key in keys), F.lit(True).alias(HERE), *(c.alias(n) for n, c in held.items())
+        )
+        return rows.join(F.broadcast(found) if few else found, keys, "left")
+
+    def change(
         self,
         rows: DataFrame,
         same: Column,
         names: Sequence[str],
         *,
         keys: Sequence[str],
-        deletes: Column | None = None,
-        updates: Column | None = None,
+        settle: Callable[[DataFrame], DataFrame] | None = None,
+        apart: bool = False,
     ) -> Counts:
-        """Writes the columns `keys` and `names` of rows, or deletes where they say so; without a change, no commit.
+        """Writes the columns `keys` and `names` of rows, or deletes where they say so; without rows, no commit.
 
         Args:
-            rows: with `DELETED`; at most one for a row of the target.
+            rows: with `DELETED`; at most one for a row of the target. All change something, but for those that delete
+                a row which is not there. `HERE`, if they have it, is NULL only where the target has no such row.
             same: which row of the target, `t`, a row `s` is about.
-            deletes, updates: conditions under which a row of the target is deleted, or given the values of `names`;
-                None: `rows` has only rows that change something.
+            settle: is called where rows have `DOUBT` whether they change something, and leaves those that do.
+            apart: `HERE` is NULL wherever the target has no such row, and a large one may get these rows by a commit
+                of their own, after the others: a MERGE that inserts has to move all keys of the target.
         """
-        if self._fills(keys, names):
-            return self._append(rows.where(~F.col(DELETED)).select(*columns([*keys, *names])))
-        deletes, updates = (F.lit(True) if condition is None else condition for condition in (deletes, updates))
-        if self.small:
-            here = self.rows().withColumn("__cdc_here", F.lit(True)).alias("t")
-            change = F.when(column(DELETED, "s"), deletes).otherwise(updates)
-            change = F.when(F.col("t.__cdc_here").isNull(), ~column(DELETED, "s")).otherwise(change)
-            rows = once(rows.alias("s").join(here, same, "left").where(change).select("s.*"))
-            if rows.isEmpty():
-                return Counts()
-            deletes = updates = F.lit(True)
-        return self._execute(rows, same, names, keys, deletes, updates)
-
-    def change(self, rows: DataFrame, same: Column, names: Sequence[str], *, keys: Sequence[str]) -> Counts:
-        """As `merge`, for rows that all change something."""
-        if self._fills(keys, names):
-            return self._append(rows.where(~F.col(DELETED)).select(*columns([*keys, *names])))
-        rows = once(rows)
-        if rows.isEmpty():
+        written = columns([*keys, *names])
+        whole = {*keys, *names} == set(self.schema.names)
+        if self.empty and whole:
+            rows = rows.where(~F.col(DELETED))
+            return Counts() if rows.isEmpty() else self._append(rows.select(*written))
+        rows, found = _counted(rows, doubt=settle is not None)
+        if found["doubtful"]:
+            rows, found = _counted(settle(rows), doubt=False)
+        if not found["all"]:
             return Counts()
-        return self._execute(rows, same, names, keys, F.lit(True), F.lit(True))
+        if not self.small and found["all"] <= BROADCAST_ROWS:
+            rows = F.broadcast(rows)
+        deletes = found["deletes"] > 0
+        if not whole or (found["here"] and (self.small or not apart)):
+            return self._execute(rows, same, names, keys, deletes=deletes, inserts=True)
+        counts = Counts()
+        if found["here"]:
+            counts += self._execute(rows.where(HERE), same, names, keys, deletes=deletes, inserts=False)
+        if found["here"] < found["all"]:
+            counts += self._append(rows.where(F.col(HERE).isNull()).select(*written))
+        return counts
 
     def _execute(
-        self,
-        rows: DataFrame,
-        same: Column,
-        names: Sequence[str],
-        keys: Sequence[str],
-        deletes: Column,
-        updates: Column,
+        self, rows: DataFrame, same: Column, names: Sequence[str], keys: Sequence[str], *, deletes: bool, inserts: bool
     ) -> Counts:
-        deleted = column(DELETED, "s")
-        merge = self._table.alias("t").merge(rows.alias("s"), same).whenMatchedDelete(deleted & deletes)
+        merge, deleted = self._table.alias("t").merge(rows.alias("s"), same), column(DELETED, "s")
+        # Where no row needs a condition, a MERGE reads no column of the target but those of `same`.
+        if deletes:
+            merge = merge.whenMatchedDelete(deleted)
         if names:
-            merge = merge.whenMatchedUpdate(~deleted & updates, assign(names))
-        done = merge.whenNotMatchedInsert(~deleted, assign([*keys, *names])).execute().first()
+            merge = merge.whenMatchedUpdate(None, assign(names))
+        if inserts:
+            merge = merge.whenNotMatchedInsert(~deleted if deletes else None, assign([*keys, *names]))
+        if not (deletes or names or inserts):
+            return Counts()
+        done = merge.execute().first()
         return Counts(done["num_inserted_rows"] + done["num_updated_rows"], done["num_deleted_rows"])
 
-    def _fills(self, keys: Sequence[str], names: Sequence[str]) -> bool:
-        """Whether rows of these columns can just be added: nothing is there, and no column is Delta's to fill."""
-        return self.empty and {*keys, *names} == set(self.schema.names)
-
     def _append(self, rows: DataFrame) -> Counts:
-        if rows.isEmpty():
-            return Counts()
         seen = Observation()
         rows = rows.observe(seen, F.count("*").alias("rows"))
         rows.write.format("delta").mode("append").saveAsTable(self.name)
@@ -176,7 +200,23 @@ class Target:
             old.select(*columns(keys), at.alias(AT), row.alias("__cdc_old"))
             .join(new.select(*columns(keys), at.alias(AT), row.alias("__cdc_new")), [*keys, AT], "full_outer")
             .where(F.col("__cdc_old").isNull() | F.col("__cdc_new").isNull() | ~before.eqNullSafe(after))
-            .select(*columns([*keys, AT]), F.col("__cdc_new").isNull().alias(DELETED), "__cdc_new.*")
+            .select(
+                *columns([*keys, AT]),
+                F.col("__cdc_new").isNull().alias(DELETED),
+                F.when(F.col("__cdc_old").isNotNull(), F.lit(True)).alias(HERE),
+                "__cdc_new.*",
+            )
         )
         same_row = F.coalesce(column(START, "t"), column(END, "t")) == column(AT, "s")
         return self.change(rows, same_keys & same_row, names, keys=keys)
+
+
+def _counted(rows: DataFrame, *, doubt: bool) -> tuple[DataFrame, Row]:
+    here = F.col(HERE).isNotNull() if HERE in rows.columns else F.lit(True)
+    rows = once(rows.where(here | ~F.col(DELETED)))
+    return rows, rows.agg(
+        F.count("*").alias("all"),
+        F.count_if(DELETED).alias("deletes"),
+        F.count_if(here).alias("here"),
+        F.count_if(DOUBT if doubt else F.lit(False)).alias("doubtful"),
+    ).first()
