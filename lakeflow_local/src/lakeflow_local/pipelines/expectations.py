@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
@@ -18,6 +20,7 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines.graph import Action, Expectation, Place
 
 VIOLATION = "EXPECTATION_VIOLATION"
+_KEPT = "__expectation_kept"
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Metrics:
         self._counted: list[_Counted] = []
         self._totals: dict[str, dict[str, int]] = {}
 
-    def met(self, predicate: str) -> Column:
-        """A predicate as a total boolean: what NULL means is decided here and nowhere else."""
-        return F.coalesce(F.expr(predicate), F.lit(not self._null_is_violation))
+    def _met(self, result: str) -> Column:
+        """What a rule gave as a total boolean: what NULL means is decided here and nowhere else."""
+        return F.coalesce(F.col(result), F.lit(not self._null_is_violation))
 
     def apply(
         self, frame: DataFrame, dataset: str, expectations: Sequence[Expectation], *, count_rows: bool
@@ -63,25 +66,30 @@ class Metrics:
         """
         if not expectations and not count_rows:
             return frame
-        dropping = [self.met(e.predicate) for e in expectations if e.action is Action.DROP]
-        kept = _all(dropping)
-        counts = [F.count_if(kept).alias("kept"), F.count(F.lit(1)).alias("seen")]
-        for i, rule in enumerate(expectations):
-            counts.append(F.count_if(~self.met(rule.predicate)).alias(f"failed_{i}"))
-            counts.append(F.count_if(F.expr(rule.predicate).isNull()).alias(f"nulls_{i}"))
+        # Each rule is evaluated once a row, where Spark compiles it; what is not NULL is then cheap to count.
+        numbers = range(len(expectations))
+        frame = frame.withColumns({_result(i): F.expr(rule.predicate) for i, rule in enumerate(expectations)})
+        frame = frame.withColumns({_violated(i): F.when(~self._met(_result(i)), True) for i in numbers})
+        counts = [F.count(F.lit(1)).alias("seen")]
+        for i in numbers:
+            counts += [F.count(_violated(i)).alias(f"failed_{i}"), F.count(_result(i)).alias(f"known_{i}")]
+        dropping = [F.col(_violated(i)).isNull() for i, rule in enumerate(expectations) if rule.action is Action.DROP]
+        if dropping:
+            frame = frame.withColumn(_KEPT, F.when(reduce(and_, dropping), True))
+            counts.append(F.count(_KEPT).alias("kept"))
         observation = None if frame.isStreaming else Observation(dataset)
         self._counted.append(_Counted(dataset, expectations, observation))
         frame = frame.observe(observation or dataset, *counts)
         if dropping:
-            frame = frame.filter(kept)
-        failing = [e for e in expectations if e.action is Action.FAIL]
+            frame = frame.filter(F.col(_KEPT).isNotNull())
+        failing = [(F.col(_violated(i)), rule) for i, rule in enumerate(expectations) if rule.action is Action.FAIL]
         if failing:
-            names = F.concat_ws(", ", *(F.when(~self.met(e.predicate), F.lit(e.name)) for e in failing))
+            names = F.concat_ws(", ", *(F.when(violated, F.lit(rule.name)) for violated, rule in failing))
             # No row is quoted: what Databricks prints under VERBOSITY_ALL would put people's data into a log.
             message = F.concat(F.lit(f"[{VIOLATION}] violated expectations: '"), names, F.lit("'"))
-            met = _all([self.met(e.predicate) for e in failing])
-            frame = frame.filter(F.when(met, F.lit(True)).otherwise(F.raise_error(message).cast("boolean")))
-        return frame
+            met = reduce(and_, (violated.isNull() for violated, _ in failing))
+            frame = frame.filter(F.when(met, True).otherwise(F.raise_error(message).cast("boolean")))
+        return frame.drop(_KEPT, *(name(i) for i in numbers for name in (_result, _violated)))
 
     def add_progress(self, observed: dict) -> None:
         """Adds what one micro-batch observed: `observedMetrics` of its progress."""
@@ -100,11 +108,12 @@ class Metrics:
             totals[name] = totals.get(name, 0) + value
 
     def output_rows(self, dataset: str) -> int | None:
-        return self._totals.get(dataset, {}).get("kept")
+        totals = self._totals.get(dataset)
+        return None if totals is None else _kept(totals)
 
     def dropped(self) -> int:
         """Rows dropped, each counted once however many rules it violated."""
-        return sum(t["seen"] - t["kept"] for t in self._totals.values() if "seen" in t)
+        return sum(t["seen"] - _kept(t) for t in self._totals.values() if t)
 
     def results(self) -> Iterable[Result]:
         """One result an expectation; none for a dataset of which no row was seen, as on Databricks."""
@@ -115,10 +124,16 @@ class Metrics:
                 continue
             reported.add(counted.dataset)
             for i, rule in enumerate(counted.expectations):
-                failed = totals[f"failed_{i}"]
-                yield Result(
-                    counted.dataset, rule.name, rule.action, totals["seen"] - failed, failed, totals[f"nulls_{i}"]
-                )
+                failed, nulls = totals[f"failed_{i}"], totals["seen"] - totals[f"known_{i}"]
+                yield Result(counted.dataset, rule.name, rule.action, totals["seen"] - failed, failed, nulls)
+
+
+def _result(number: int) -> str:
+    return f"__expectation_{number}"
+
+
+def _violated(number: int) -> str:
+    return f"__expectation_{number}_violated"
 
 
 def _observed(observation: Observation) -> dict[str, int]:
@@ -129,11 +144,8 @@ def _observed(observation: Observation) -> dict[str, int]:
         return {}
 
 
-def _all(conditions: Sequence[Column]) -> Column:
-    met = F.lit(True)
-    for condition in conditions:
-        met = met & condition
-    return met
+def _kept(totals: dict[str, int]) -> int | None:
+    return totals.get("kept", totals.get("seen"))
 
 
 def check(frame: DataFrame, dataset: str, expectations: Sequence[Expectation], place: Place) -> None:
