@@ -209,14 +209,16 @@ def test_flows_of_one_table_and_once(project: Project):
 
 
 CHANGES = """
-    CREATE OR REFRESH STREAMING TABLE feed AS
+    CREATE OR REFRESH STREAMING TABLE feed (
+      nr BIGINT GENERATED ALWAYS AS IDENTITY (START WITH 10), origin STRING DEFAULT concat('fi', 'le')
+    ) AS
       SELECT * FROM STREAM read_files('${landing}', format => 'json', schema => 'id INT, v STRING, n INT, op STRING');
-    CREATE OR REFRESH STREAMING TABLE now;
+    CREATE OR REFRESH STREAMING TABLE now (id INT, system STRING DEFAULT 'crm');
     CREATE FLOW now_flow AS AUTO CDC INTO now FROM STREAM(feed) KEYS (id)
-      APPLY AS DELETE WHEN op = 'D' SEQUENCE BY n COLUMNS * EXCEPT (op) STORED AS SCD TYPE 1;
+      APPLY AS DELETE WHEN op = 'D' SEQUENCE BY n COLUMNS * EXCEPT (op, nr, origin) STORED AS SCD TYPE 1;
     CREATE OR REFRESH STREAMING TABLE past;
     CREATE FLOW past_flow AS AUTO CDC INTO past FROM STREAM(feed) KEYS (id)
-      APPLY AS DELETE WHEN op = 'D' SEQUENCE BY n COLUMNS * EXCEPT (op) STORED AS SCD TYPE 2;
+      APPLY AS DELETE WHEN op = 'D' SEQUENCE BY n COLUMNS * EXCEPT (op, nr, origin) STORED AS SCD TYPE 2;
 """
 
 
@@ -227,7 +229,9 @@ def test_auto_cdc_in_sql_by_sequence_and_not_by_arrival(project: Project):
     project.land("2.json", {"id": 1, "v": "old", "n": 10}, {"id": 2, "n": 9, "op": "D"}, {"id": 2, "v": "late", "n": 7})
     result = project.update()
     assert result.succeeded, result.error
-    assert project.rows("now") == [(1, "new", 20)]
+    assert project.rows("now") == [(1, "crm", "new", 20)]
+    filled = project.rows("feed", "nr", "origin")
+    assert len({nr for nr, _ in filled}) == 5 and {origin for _, origin in filled} == {"file"}
     assert project.rows("past", "id", "v", "__START_AT", "__END_AT") == [
         (1, "new", 20, None),
         (1, "old", 10, 20),

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import auto_cdc
@@ -140,8 +141,14 @@ class Flows:
             result.rows = metrics.output_rows(node.full) or 0
 
     def _fitted(self, frame: DataFrame, node: Node) -> DataFrame:
-        """The rows with the columns' declared types, where those differ from the query's."""
+        """The rows with the columns' declared types, where those differ from the query's, and their defaults."""
         table = {f.name.lower(): f.dataType for f in self._spark.table(quoted(node.table)).schema.fields}
+        given = {name.lower() for name in frame.columns}
+        # Delta fills what an INSERT leaves out, and a MERGE, but not what a stream does.
+        defaults = {c.name: F.expr(c.default) for c in declared_columns(node.dataset) if c.default}
+        missing = {name: value for name, value in defaults.items() if name.lower() not in given}
+        if missing:
+            frame = frame.withColumns(missing)
         if all(table.get(f.name.lower()) == f.dataType for f in frame.schema.fields):
             return frame
         return frame.select(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import SparkSession
 from pyspark.sql.types import DataType, StructField, StructType
 
-from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import auto_cdc, sql
 from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import PIPELINE_ID
@@ -64,6 +64,11 @@ class Tables:
                     node.dataset, f"{node.dataset.name} is laid out by the column {name}, which it does not have"
                 )
         changing = any(f.cdc or f.snapshot for f in node.flows)
+        if changing and any(map(_is_identity, declared_columns(node.dataset))):
+            raise _error(
+                node.dataset,
+                f"{node.dataset.name} cannot have an identity column, as on Databricks: changes go into it",
+            )
         return _Definition(node.dataset, columns, {PIPELINE_ID: self._pipeline_id}, changing=changing)
 
     def location(self, full: str) -> str:
@@ -117,20 +122,30 @@ class Tables:
         added = _added(have, wanted.schema)
         changed = _changed(have, wanted.schema)
         dropped = [f.name for f in have.fields if _field(wanted.schema, f.name) is None]
-        if (changed or dropped) and node.kind is Kind.MATERIALIZED_VIEW:
+        if (changed or dropped or any(c.generated for c in wanted.columns)) and node.kind is Kind.MATERIALIZED_VIEW:
             self._create(node.table, wanted, replace=True)
             return
         _refuse_change(node, changed)
+        for column in wanted.columns:
+            if column.generated and _field(have, column.name) is None:
+                raise _error(
+                    dataset,
+                    f"Delta cannot add the generated column {column.name} to a table that is there; run a full"
+                    f" refresh of {dataset.name}",
+                )
         if added:
             self._spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(added)})")
+        if wanted.properties:
+            self._spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({_pairs(wanted.properties)})")
         for column in wanted.columns:
             old = _field(have, column.name)
+            default = f"SET DEFAULT {column.default}" if column.default else "DROP DEFAULT"
+            if column.default != (old.metadata.get("CURRENT_DEFAULT") if old else None):
+                self._spark.sql(f"ALTER TABLE {name} ALTER COLUMN `{column.name}` {default}")
             if old is not None and column.comment and old.metadata.get("comment") != column.comment:
                 self._spark.sql(f"ALTER TABLE {name} ALTER COLUMN `{column.name}` COMMENT {_text(column.comment)}")
         if dataset.comment:
             self._spark.sql(f"COMMENT ON TABLE {name} IS {_text(dataset.comment)}")
-        if wanted.properties:
-            self._spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({_pairs(wanted.properties)})")
         if dataset.cluster_by:
             self._spark.sql(f"ALTER TABLE {name} CLUSTER BY ({', '.join(f'`{c}`' for c in dataset.cluster_by)})")
 
@@ -149,6 +164,8 @@ class _Definition:
             self.properties = {**auto_cdc.TARGET_PROPERTIES, **self.properties}
         if any(set(" ,;{}()\n\t=") & set(c.name) for c in columns):
             self.properties.setdefault("delta.columnMapping.mode", "name")
+        if any(c.default for c in columns):
+            self.properties["delta.feature.allowColumnDefaults"] = "supported"
         # Informational on Databricks too, where constraints have a place of their own.
         if dataset.primary_key:
             self.properties["lakeflow.primaryKey"] = ",".join(dataset.primary_key.columns)
@@ -176,28 +193,27 @@ class _Definition:
         return " ".join(parts)
 
 
+def _is_identity(column: Column) -> bool:
+    return "AS IDENTITY" in " ".join((column.generated or "").upper().split())
+
+
 class _TypedColumn:
     def __init__(self, declared: Column, kind: DataType, comment: str | None):
         self.name = declared.name
         self.kind = kind
         self.comment = declared.comment or comment
+        self.default, self.generated = declared.default, declared.generated
         self._declared = declared
 
     def ddl(self) -> str:
         declared = self._declared
         parts = [f"`{self.name}` {self.kind.simpleString()}"]
-        if "AS IDENTITY" in (declared.generated or "").upper():
-            raise UnsupportedError(
-                f"the identity column {self.name} is not supported in pipelines here; let the query make a key, such as"
-                " xxhash64 of the business key"
-            )
-        if declared.generated:
+        if _is_identity(declared):
+            parts.append(f"GENERATED {declared.generated}")
+        elif declared.generated:
             parts.append(f"GENERATED ALWAYS AS ({declared.generated})")
         if declared.default:
-            raise UnsupportedError(
-                f"DEFAULT of column {self.name} is not supported in pipelines here; write coalesce({self.name}, …) in"
-                " the query"
-            )
+            parts.append(f"DEFAULT {declared.default}")
         if declared.not_null:
             parts.append("NOT NULL")
         if self.comment:
@@ -228,14 +244,14 @@ def _columns(node: Node, spark: SparkSession) -> list[_TypedColumn]:
         column = declared.pop(part.name.lower(), None) or Column(part.name)
         kind = struct(f"c {column.type}")["c"].dataType if column.type else part.dataType
         columns.append(_TypedColumn(column, kind, part.metadata.get("comment")))
-    if declared_columns(node.dataset):
-        order = [c.name.lower() for c in declared_columns(node.dataset)]
-        columns.sort(key=lambda c: order.index(c.name.lower()) if c.name.lower() in order else len(order))
     for column in declared.values():
-        if column.generated is None:
+        if column.generated is None and column.default is None:
             raise _error(node.dataset, f"column {column.name} of {node.dataset.name} is declared, but not in its query")
         kind = struct(f"c {column.type}")["c"].dataType
         columns.append(_TypedColumn(column, kind, None))
+    if declared_columns(node.dataset):
+        order = [c.name.lower() for c in declared_columns(node.dataset)]
+        columns.sort(key=lambda c: order.index(c.name.lower()) if c.name.lower() in order else len(order))
     for typed in columns:
         if typed.kind.typeName() == "void":
             raise _error(
