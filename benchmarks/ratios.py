@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
@@ -28,29 +29,31 @@ class Seconds:
 
 @contextmanager
 def clocks() -> Iterator[Seconds]:
-    """Seconds that the block takes; those of a process that it starts count if it waits for its end."""
-    found = Seconds()
-    wall, cpu = time.perf_counter(), _cpu()
+    """Seconds that the block takes; processes that it starts are looked at ten times a second."""
+    found, ended, spent = Seconds(), threading.Event(), {}
+    wall, before = time.perf_counter(), _look({})
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            _look(spent)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     yield found
-    found.wall, found.cpu = time.perf_counter() - wall, _cpu() - cpu
+    ended.set()
+    thread.join()
+    found.wall = time.perf_counter() - wall
+    found.cpu = sum(seconds - before.get(process, 0.0) for process, seconds in _look(spent).items())
 
 
-def _cpu() -> float:
-    own = os.times()
-    return own.user + own.system + own.children_user + own.children_system + sum(map(_of, _running()))
-
-
-def _running() -> list[psutil.Process]:
-    # Servers outlive a command and serve others too.
-    return [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def _of(process: psutil.Process) -> float:
-    try:
-        spent = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return spent.user + spent.system
+def _look(spent: dict[psutil.Process, float]) -> dict[psutil.Process, float]:
+    """Notes what this process and those below it have spent until now."""
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            spent[process] = times.user + times.system
+    return spent
 
 
 def in_turn(peers: Mapping[str, Callable[[], Seconds]], times: int) -> dict[str, Seconds]:

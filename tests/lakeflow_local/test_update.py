@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines import update
+from lakeflow_local.pipelines import flows, update
 from tests.lakeflow_local.project import Project
 
 EVENTS = """
@@ -222,7 +222,7 @@ CHANGES = """
 """
 
 
-def test_auto_cdc_in_sql_by_sequence_and_not_by_arrival(project: Project):
+def test_auto_cdc_in_sql_by_sequence_and_not_by_arrival(project: Project, monkeypatch):
     project.source("a.sql", CHANGES)
     project.land("1.json", {"id": 1, "v": "new", "n": 20}, {"id": 2, "v": "gone", "n": 5})
     project.update()
@@ -238,6 +238,11 @@ def test_auto_cdc_in_sql_by_sequence_and_not_by_arrival(project: Project):
         (2, "gone", 5, 7),
         (2, "late", 7, 9),
     ]
+    # With nothing to read no stream is started, until there is something again.
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.Flows, "write", lambda *_: pytest.fail("a stream was started"))
+        idle = project.update()
+    assert idle.succeeded and not any(flow.did_something for flow in idle.flows), idle.error
 
 
 def test_columns_that_arrive_later(project: Project):

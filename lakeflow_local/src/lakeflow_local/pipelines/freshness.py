@@ -1,8 +1,11 @@
-"""Finds materialized views that would be computed again to the same rows, so that an update can leave them out.
+"""Finds flows that an update can leave out: views that would get the same rows again, streams with nothing to read.
 
 A view is current if its definition, its table and the Delta tables that its query reads are what they were after it
 was computed last, and its query gives the same rows for the same tables. What is not known for certain counts as
 changed: a source that is no Delta table, a function of the user's own, the current time, a random number.
+
+A stream has nothing to read if its query is what it was when it read its Delta tables up to the versions that they have
+now, its files have all been read, and it keeps no state of which time alone makes rows.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from lakeflow_local.pipelines.storage import Storage
 from lakeflow_local.pipelines.tables import Tables
 
 _FILE = "views.json"
+_READ = "read.json"
 
 # Operators that give the same rows for the same rows, if their expressions do.
 _OPERATORS = frozenset({
@@ -38,14 +42,17 @@ _FOREIGN = re.compile(r"UDF|UDAF|UserDefined|Udaf|UDTF|Aggregator|Invoke|ApplyFu
 _VOLATILE = frozenset({"jvmId", "catalogTable", "relation", "desc"})
 _COUNTED = frozenset({"id", "cteId", "dataframeId"})
 _DELTA = "org.apache.spark.sql.delta.files.TahoeLogFileIndex"
+# State that the passing of time may turn into rows, without new ones.
+_TIMED = re.compile(r"EventTimeWatermark|GroupsWithState|GroupsInPandasWithState|TransformWithState")
+_IDENTITIES = re.compile(r"#\d+L?|@[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a view was computed from.
+    """What a view was computed from, or a stream has read.
 
     Attributes:
-        definition: a digest of its query and its declaration.
+        definition: a digest of its query and of what else decides its rows.
         versions: of the Delta tables that it reads, by their paths and ids.
     """
 
@@ -89,6 +96,49 @@ class Freshness:
             and known["version"] == self._tables.version(node.table)
         )
 
+    def streamed(self, resolved: Resolved) -> Inputs | None:
+        """What a stream would have read when it ends; None where that is not known."""
+        if not resolved.frame.isStreaming:
+            return None
+        try:
+            plan = resolved.frame._jdf.queryExecution().analyzed()
+            text = plan.toString()
+            if _TIMED.search(text):
+                return None
+            versions = dict(filter(None, (self._streamed_version(leaf, resolved) for leaf in _leaves(plan))))
+        except (Py4JError, _UnversionedError):
+            return None
+        content = [_IDENTITIES.sub("", text), repr(resolved.flow.cdc), metadata.version("lakeflow-local")]
+        return Inputs(hashlib.sha256(json.dumps(content).encode()).hexdigest(), versions)
+
+    def has_read(self, resolved: Resolved, inputs: Inputs) -> bool:
+        """Whether a stream has read all that it would, files aside. Known as long as its checkpoint is kept."""
+        return self._storage.read_json("checkpoints", resolved.key, _READ) == vars(inputs)
+
+    def note_read(self, resolved: Resolved, inputs: Inputs | None) -> None:
+        if inputs is not None and not self.has_read(resolved, inputs):
+            self._storage.write_json(vars(inputs), "checkpoints", resolved.key, _READ)
+
+    def _streamed_version(self, leaf: Any, resolved: Resolved) -> tuple[str, int] | None:
+        if not leaf.isStreaming():
+            return None
+        if leaf.getClass().getSimpleName() != "StreamingRelation":
+            raise _UnversionedError
+        source = leaf.dataSource()
+        if source.className().lower() == "delta" and source.catalogTable().isDefined():
+            logs = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
+            path = source.catalogTable().get().location().toString()
+            return self._now(logs.forTable(self._spark._jsparkSession, path), path)
+        path = source.options().get("path")
+        if path.isDefined() and f"/checkpoints/{resolved.key}/loader/" in path.get():
+            return None
+        raise _UnversionedError
+
+    def _now(self, log: Any, path: str) -> tuple[str, int]:
+        none = self._spark._jvm.scala.Option.empty()
+        snapshot = log.update(False, none, none)
+        return f"{path} {snapshot.metadata().id()}", snapshot.version()
+
     def note(self, node: Node, inputs: Inputs | None) -> None:
         """Notes that the view was computed from `inputs`, which were read before."""
         with self._lock:
@@ -113,9 +163,7 @@ class Freshness:
         location = leaf.relation().location()
         if location.getClass().getName() != _DELTA or location.isTimeTravelQuery():
             raise _UnversionedError
-        none = self._spark._jvm.scala.Option.empty()
-        snapshot = location.deltaLog().update(False, none, none)
-        return f"{location.path().toString()} {snapshot.metadata().id()}", snapshot.version()
+        return self._now(location.deltaLog(), location.path().toString())
 
     def _digest(self, node: Node, resolved: Resolved, described: list[Any]) -> str:
         content = {

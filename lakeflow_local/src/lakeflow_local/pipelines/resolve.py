@@ -305,6 +305,10 @@ class Resolver:
             raise _NotOutsideError(f"it reads {name}, which is known inside the pipeline only")
         return quoted(self.names.full(node.dataset.name))
 
+    def has_files_for(self, key: str) -> bool:
+        with self._lock:
+            return self.auto_loader.has_files_for(key)
+
     def note_unreadable(self, key: str, message: str) -> bool:
         """Takes the file that a failed query names out of the way; False where the failure is of another kind."""
         with self._lock:

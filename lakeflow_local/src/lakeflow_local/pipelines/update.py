@@ -433,11 +433,19 @@ class _Update:
             return resolved
         if view:
             self._planned(node, inputs, "COMPLETE_RECOMPUTE")
+        read = self._freshness.streamed(resolved)
+        if read is not None and self._freshness.has_read(resolved, read) and not resolver.has_files_for(resolved.key):
+            if resolved.flow.cdc is None:
+                result.rows = 0
+            else:
+                result.upserted = result.deleted = 0
+            return resolved
         while True:
             try:
                 self._flows.write(node, resolved, result)
                 if view:
                     self._freshness.note(node, inputs)
+                self._freshness.note_read(resolved, read)
                 return resolved
             except Exception as error:
                 if not (resolved.reads_files and resolver.note_unreadable(resolved.key, "\n".join(causes(error)))):

@@ -100,6 +100,7 @@ class AutoLoader:
     _looks: dict[tuple, Found] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
     _unreadable: dict[str, dict[str, str]] = field(default_factory=dict)
+    _waiting: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._inference = Inference(self.spark, self._warn)
@@ -138,6 +139,10 @@ class AutoLoader:
         check_format(chosen.format, chosen.reader)
         source = _Source(self, flow, paths, chosen, given)
         return source.stream(files) if streaming else source.batch(files)
+
+    def has_files_for(self, flow: str) -> bool:
+        """Whether files wait for a flow, as of the last look at its folders."""
+        return any(self._waiting.get(flow, {}).values())
 
     def note_unreadable(self, flow: str, message: str) -> bool:
         """Takes the file that a failed query names out of the way; False where the failure is of another kind."""
@@ -215,7 +220,9 @@ class _Source:
         columns = self._columns(known)
         if json.loads(json.dumps(known.to_json())) != kept:
             self._storage.write_json(known.to_json(), *self._folder, "known.json")
-        log.write(replace(f, path=known.staged.get(f.path, f.path)) for f in fresh if f.path not in known.bad)
+        good = [replace(f, path=known.staged.get(f.path, f.path)) for f in fresh if f.path not in known.bad]
+        self._loader._waiting.setdefault(self._flow, {})[self._key] = bool(good)
+        log.write(good)
         # A dry run writes no log and starts no stream.
         folder = log.folder if self._storage.exists(*self._folder, "files") else self._loader._empty.name
         limits = {**options.limits, "maxFileAge": _NEVER}
