@@ -95,7 +95,9 @@ class Bench:
         self.spark, self.folder, self.number = spark, folder, changes
         self.names = itertools.count()
         self.contents: dict[tuple, tuple] = {}
-        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        # A run that was killed leaves its tables.
+        spark.sql(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        spark.sql(f"CREATE SCHEMA {SCHEMA}")
 
     def changes(self, rows: int) -> DataFrame:
         """One in ten is a new row, the others change one; the keys are spread over the whole table."""

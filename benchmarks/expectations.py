@@ -61,7 +61,9 @@ def rows(spark: SparkSession, number: int):
 class Bench:
     def __init__(self, spark: SparkSession, folder: Path, number: int):
         self.spark, self.folder = spark, folder
-        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        # A run that was killed leaves its tables.
+        spark.sql(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+        spark.sql(f"CREATE SCHEMA {SCHEMA}")
         rows(spark, number).write.mode("overwrite").saveAsTable(f"{SCHEMA}.source")
 
     def pipeline(self, name: str, rules: Mapping[str, str], where: str = "TRUE") -> PipelineSpec:

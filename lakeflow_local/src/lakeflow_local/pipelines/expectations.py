@@ -20,7 +20,6 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines.graph import Action, Expectation, Place
 
 VIOLATION = "EXPECTATION_VIOLATION"
-_KEPT = "__expectation_kept"
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Metrics:
         self._counted: list[_Counted] = []
         self._totals: dict[str, dict[str, int]] = {}
 
-    def _met(self, result: str) -> Column:
+    def _met(self, result: Column) -> Column:
         """What a rule gave as a total boolean: what NULL means is decided here and nowhere else."""
-        return F.coalesce(F.col(result), F.lit(not self._null_is_violation))
+        return F.coalesce(result, F.lit(not self._null_is_violation))
 
     def apply(
         self, frame: DataFrame, dataset: str, expectations: Sequence[Expectation], *, count_rows: bool
@@ -66,30 +65,30 @@ class Metrics:
         """
         if not expectations and not count_rows:
             return frame
-        # Each rule is evaluated once a row, where Spark compiles it; what is not NULL is then cheap to count.
-        numbers = range(len(expectations))
-        frame = frame.withColumns({_result(i): F.expr(rule.predicate) for i, rule in enumerate(expectations)})
-        frame = frame.withColumns({_violated(i): F.when(~self._met(_result(i)), True) for i in numbers})
+        # Each rule is evaluated once a row, into a column of its own; what counts and what enforces reads that.
+        results = {f"__expectation_{i}": F.expr(rule.predicate) for i, rule in enumerate(expectations)}
+        met = [self._met(F.col(name)) for name in results]
+        dropping = [m for m, rule in zip(met, expectations, strict=True) if rule.action is Action.DROP]
         counts = [F.count(F.lit(1)).alias("seen")]
-        for i in numbers:
-            counts += [F.count(_violated(i)).alias(f"failed_{i}"), F.count(_result(i)).alias(f"known_{i}")]
-        dropping = [F.col(_violated(i)).isNull() for i, rule in enumerate(expectations) if rule.action is Action.DROP]
+        for i, name in enumerate(results):
+            counts += [F.count_if(~met[i]).alias(f"failed_{i}"), F.count(name).alias(f"known_{i}")]
         if dropping:
-            frame = frame.withColumn(_KEPT, F.when(reduce(and_, dropping), True))
-            counts.append(F.count(_KEPT).alias("kept"))
+            counts.append(F.count_if(reduce(and_, dropping)).alias("kept"))
+        if results:
+            frame = frame.withColumns(results)
         observation = None if frame.isStreaming else Observation(dataset)
         self._counted.append(_Counted(dataset, expectations, observation))
         frame = frame.observe(observation or dataset, *counts)
         if dropping:
-            frame = frame.filter(F.col(_KEPT).isNotNull())
-        failing = [(F.col(_violated(i)), rule) for i, rule in enumerate(expectations) if rule.action is Action.FAIL]
+            frame = frame.filter(reduce(and_, dropping))
+        failing = [(m, rule) for m, rule in zip(met, expectations, strict=True) if rule.action is Action.FAIL]
         if failing:
-            names = F.concat_ws(", ", *(F.when(violated, F.lit(rule.name)) for violated, rule in failing))
+            names = F.concat_ws(", ", *(F.when(~m, F.lit(rule.name)) for m, rule in failing))
             # No row is quoted: what Databricks prints under VERBOSITY_ALL would put people's data into a log.
             message = F.concat(F.lit(f"[{VIOLATION}] violated expectations: '"), names, F.lit("'"))
-            met = reduce(and_, (violated.isNull() for violated, _ in failing))
-            frame = frame.filter(F.when(met, True).otherwise(F.raise_error(message).cast("boolean")))
-        return frame.drop(_KEPT, *(name(i) for i in numbers for name in (_result, _violated)))
+            violated = F.raise_error(message).cast("boolean")
+            frame = frame.filter(F.when(reduce(and_, (m for m, _ in failing)), F.lit(True)).otherwise(violated))
+        return frame.drop(*results)
 
     def add_progress(self, observed: dict) -> None:
         """Adds what one micro-batch observed: `observedMetrics` of its progress."""
@@ -126,14 +125,6 @@ class Metrics:
             for i, rule in enumerate(counted.expectations):
                 failed, nulls = totals[f"failed_{i}"], totals["seen"] - totals[f"known_{i}"]
                 yield Result(counted.dataset, rule.name, rule.action, totals["seen"] - failed, failed, nulls)
-
-
-def _result(number: int) -> str:
-    return f"__expectation_{number}"
-
-
-def _violated(number: int) -> str:
-    return f"__expectation_{number}_violated"
 
 
 def _observed(observation: Observation) -> dict[str, int]:
