@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import closing
@@ -26,6 +27,8 @@ CHECKS = ("rows", "window")
 """What MySQL counts and hashes: rows as it sends them, or the whole window in a pass of its own as well."""
 ATTEMPTS, FIRST_WAIT = 5, 1.0
 """Of what is transient: 15 seconds of waiting in all, in which a server starts again."""
+LOCK_WAIT = 10
+"""Seconds in which the server sees that the connection of a former attempt is gone, and its lock with it."""
 
 _MICROSECOND = timedelta(microseconds=1)
 log = logging.getLogger("ingest")
@@ -103,12 +106,13 @@ def run(spark: SparkSession, table: Table, source: Source, settings: Settings) -
     )
     run_log = RunLog(spark, settings.catalog, settings.ops_schema)
     latest = _Attempt(spark, table, source, settings, run_log, started)
+    attempts = itertools.count()
 
     def attempt() -> _Attempt:
         nonlocal latest
         latest = _Attempt(spark, table, source, settings, run_log, replace(started))
         try:
-            latest.land()
+            latest.land(LOCK_WAIT if next(attempts) else 0)
         except Exception as error:
             if isinstance(error, IngestError):
                 raise
@@ -164,11 +168,11 @@ class _Attempt:
         self.run_log, self.run = run_log, run
         self.marker: landing.Marker | None = None
 
-    def land(self) -> None:
+    def land(self, lock_wait: int = 0) -> None:
         if self.settings.reader == "arrow":
             arrow.check(self.source)
         with closing(self.source.connect(attempts=1)) as connection:
-            self._lock(connection)
+            self._lock(connection, lock_wait)
             self._mark()
             self._examine(connection)
             if self.nothing_new:
@@ -262,11 +266,12 @@ class _Attempt:
         self.run.high = self.window.high
         self.path = landing.backfill_folder(self.settings.landing_url, self.table.folder, since, until)
 
-    def _lock(self, connection: MySQLConnectionAbstract) -> None:
+    def _lock(self, connection: MySQLConnectionAbstract, seconds: int) -> None:
         """Keeps out a second run of the table into the same landing zone; the lock ends with the connection."""
         purpose = f"{self.settings.landing_url}\n{self.run_log.name}\n{self.run.source_table}"
         with self.source.readable_errors(), connection.cursor() as cursor:
-            cursor.execute("SELECT GET_LOCK(%s, 0)", (f"ingest-{hashlib.md5(purpose.encode()).hexdigest()}",))
+            name = f"ingest-{hashlib.md5(purpose.encode()).hexdigest()}"
+            cursor.execute("SELECT GET_LOCK(%s, %s)", (name, seconds))
             (taken,) = cursor.fetchone()
         if taken != 1:
             raise BusyError(f"another ingest of {self.run.source_table} is running; wait until it ends")

@@ -191,7 +191,7 @@ def test_a_past_run_is_reconciled_over_source_landing_and_bronze(lake, monkeypat
     lake.ingest("--run-id=second")
 
     def reconcile(run_id):
-        options = [o for o in lake.options if not o.startswith(("--landing", "--silver"))]
+        options = [o for o in lake.options if not o.startswith(("--landing", "--silver", "--reader"))]
         return reconciliation.run([*options, f"--bronze-schema=silver_{lake.name}", f"--run-id={run_id}"], lake.spark)
 
     assert reconcile("first").differences == ("bronze has no row of the run; update the pipeline",)
