@@ -14,6 +14,7 @@ from ingest.run_log import SCHEMA as RUNS
 from lakeflow_local.bundle import alerts, load, sql_files
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines.event_log import SCHEMA as EVENTS
+from quality.results import SCHEMA as CHECKED
 
 ROOT = Path(__file__).resolve().parents[2]
 OPS = "ops_of_test_sql"
@@ -48,6 +49,19 @@ def checked(hours_ago: float, update: str, **rules: tuple[int, int]) -> dict:
     return event(hours_ago, "flow_progress", update, {"data_quality": {"expectations": counts}})
 
 
+def result(hours_ago: float, severity: str, failed: int, evaluated: int | None) -> dict:
+    return {
+        "checked_at": datetime.now() - timedelta(hours=hours_ago),
+        "layer": "silver",
+        "table_name": "t",
+        "rule": f"rule {severity} {evaluated}",
+        "severity": severity,
+        "passed": not failed,
+        "failed_records": failed,
+        "evaluated_records": evaluated,
+    }
+
+
 @pytest.fixture(scope="module")
 def schema(spark: SparkSession) -> Iterator[None]:
     spark.sql(f"CREATE SCHEMA {OPS}")
@@ -57,11 +71,11 @@ def schema(spark: SparkSession) -> Iterator[None]:
 
 @pytest.fixture
 def tables(spark: SparkSession, schema: None) -> Callable[..., None]:
-    """Puts rows into the three tables."""
+    """Puts rows into the tables."""
 
-    def make(runs: list[dict], members: list[dict], invoices: list[dict] = ()) -> None:
-        logs = {"members_event_log": (members, EVENTS), "invoices_event_log": (invoices, EVENTS)}
-        for name, (rows, kind) in {"ingest_runs": (runs, RUNS), **logs}.items():
+    def make(runs: list[dict], events: list[dict], results: list[dict]) -> None:
+        made = {"ingest_runs": (runs, RUNS), "members_event_log": (events, EVENTS), "dq_results": (results, CHECKED)}
+        for name, (rows, kind) in made.items():
             frame = spark.createDataFrame(rows, kind).coalesce(1)
             frame.write.mode("overwrite").format("parquet").saveAsTable(f"{OPS}.{name}")
 
@@ -82,11 +96,17 @@ def test_alerts_and_queries(spark: SparkSession, tables: Callable[..., None], tm
     def fresh() -> dict[str, str]:
         return {row["what"]: row["state"] for row in query("freshness", catalog="spark_catalog", ops_schema=OPS)}
 
-    # All is well: the night's run landed rows and the pipeline has read them; rules refused 4 of 100.
+    # All is well: the night's run landed rows and the pipeline has read them; rules refused 4 of 100 today.
     tables(
         [run(3, landed=10), run(2, status="failed"), run(30, "reconcile", landed=5, deleted=5)],
         [completed(2.5), checked(2.6, "u1", known=(96, 4), old=(1, 0)), checked(2.6, "u1", known=(0, 0))],
-        [checked(30, "u0", known=(0, 9))],
+        [
+            result(2, "warning", 4, 100),
+            result(2, "critical", 0, 100),
+            result(2, "critical", 0, None),
+            result(2, "info", 9, 9),
+            result(30, "critical", 9, 9),
+        ],
     )
     assert states() == {
         "data_stale": "OK: hours_late -2.0 GREATER_THAN 0",
@@ -98,12 +118,12 @@ def test_alerts_and_queries(spark: SparkSession, tables: Callable[..., None], tm
     counted = query("expectations", event_log=log, update_id="")
     assert [(row["rule"], row["passed"], row["failed"]) for row in counted] == [("known", 96, 4), ("old", 1, 0)]
 
-    # Nothing for 27 hours, what landed then was not read, the comparison before had repaired two; a rule of invoices
-    # refused 1 of 10.
+    # Nothing for 27 hours, what landed then was not read, the comparison before had repaired two; a rule refused
+    # 1 of 10.
     tables(
         [run(27, landed=1), run(30, "reconcile", landed=7, deleted=5)],
         [completed(28), checked(28, "u1", known=(99, 1))],
-        [checked(1, "u2", totals=(9, 1))],
+        [result(1, "warning", 1, 10)],
     )
     assert states() == {
         "data_stale": "TRIGGERED: hours_late 25.0 GREATER_THAN 0",
@@ -115,3 +135,7 @@ def test_alerts_and_queries(spark: SparkSession, tables: Callable[..., None], tm
         "members compared with MySQL": "fresh",
         "landed members read by the pipeline": "STALE",
     }
+
+    # One row at fault is enough for a critical check, also where nobody counted the rows that were looked at.
+    tables([run(3)], [completed(2)], [result(1, "critical", 1, None), result(1, "warning", 1, 10)])
+    assert states()["rules_failed"] == "TRIGGERED: refused_share 1.0 GREATER_THAN 0.05"
