@@ -72,6 +72,8 @@ def test_the_resources_are_those_that_others_rely_on() -> None:
         "dashboards": ["data_quality"],
         "jobs": [
             "erase_members",
+            "invoices_audit",
+            "invoices_ingest",
             "invoices_refresh",
             "maintenance",
             "members_ingest",
