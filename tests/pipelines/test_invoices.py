@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -13,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 from pyspark.sql import Row
 
-from ingest.invoices import contract, generator
+from ingest.errors import IngestError
+from ingest.invoices import audit, contract, generator
 from lakeflow_local.bundle import sql_files
 from lakeflow_local.pipelines import update
 from lakeflow_local.pipelines.spec import PipelineSpec
@@ -147,13 +150,17 @@ STANDARD = [
         {"line_id": "1.2", "parent_line_id": "1", "item_name": "Right", "line_net_amount": "6.00", "quantity": "1"},
         {"line_kind": "information", "note": "Delivered before noon"},
     ], total_amount="10.00"),
+    document("S-lines-with-three-decimals", "9.463", "4.5000", "10.074", "0.003", "0.003", subtotal_amount="24.04",
+             total_amount="24.04"),
     document("S-minimum", lines=[], lines_omitted="true", total_ex_tax_amount="100.00", tax_amount="5.00",
              total_amount="105.00", balance_due_amount="105.00"),
     document("S-basic-wl", lines=[], lines_omitted="true", subtotal_amount="110.00", discount_amount="10.00",
              tax_amount="5.00", total_amount="105.00"),
 ]  # fmt: skip
 # Rates of 4 January hold for a week, those of 2 February until the next day.
+# The rate makes every cent a third of one, so that lines converted one by one would not add up.
 RATES = [
+    {"rate_date": "2023-11-14", "from_currency": "JPY", "to_currency": "HKD", "rate": "0.33333333"},
     {"rate_date": "2024-01-04", "from_currency": "EUR", "to_currency": "HKD", "rate": "8.5"},
     {"rate_date": "2024-02-02", "from_currency": "EUR", "to_currency": "HKD", "rate": "8.6"},
     {"rate_date": "2024-02-03", "from_currency": "EUR", "to_currency": "HKD", "rate": "8.7"},
@@ -171,6 +178,7 @@ ABROAD = [
     document(number, "10.00", currency_code=currency, invoice_date=day)
     for number, ((currency, day), _) in CURRENCIES.items()
 ]
+CONVERTED = document("C-thirds", "10.00", "10.00", "10.05", currency_code="JPY", tax_amount="0.01")
 MEMBER = "0B7F0A54-8B4B-4C52-9C1E-000000000001"
 MEMBERS = [{"customer_id": "11134891", "member_id": "0b7f0a54-8b4b-4c52-9c1e-000000000002", "valid_from": "2023-01-01"}]
 BY_MEMBER = document("M-1", "10.00", customer={"id": MEMBER, "name": "Member"})
@@ -252,6 +260,28 @@ THEN = {
 TOTALS = {"V-corrected": "120.00", "V-repeated": "100.00", "V-late": "100.00", "V-spoilt": "100.00"}
 
 
+@dataclass(frozen=True)
+class Arrivals:
+    """The landings of one document's versions, (day of May, net amount), and the amount of the version that counts."""
+
+    number: str
+    landings: list[tuple[int, str]]
+    counts: str
+
+
+def arrivals(seed: int) -> list[Arrivals]:
+    """Some versions of a document on days of their own; then the same for another one, with repeats of them later."""
+    rng = random.Random(seed)
+    amounts = rng.sample(["10.00", "20.00", "30.00"], k=rng.randint(1, 3))
+    first = list(zip(rng.sample(range(1, 15), k=len(amounts)), amounts, strict=True))
+    repeats = [(rng.randint(day, 28), amount) for day, amount in first for _ in range(rng.randint(0, 2))]
+    counts = max(first)[1]
+    return [Arrivals(f"O-{seed}", first, counts), Arrivals(f"O-{seed}-repeated", first + repeats, counts)]
+
+
+ARRIVALS = [made for seed in range(20) for made in arrivals(seed)]
+
+
 @dataclass
 class Lakehouse:
     """The pipeline over a landing zone of its own. Tables are read after each update, since the next changes them."""
@@ -295,6 +325,7 @@ class Lakehouse:
             products=self.rows("gold", "dim_product"),
             sellers=self.rows("gold", "dim_seller"),
             dates=self.rows("gold", "dim_date"),
+            currencies={row.currency_code: row for row in self.rows("gold", "dim_currency")},
             taxes=self.rows("gold", "fact_invoice_tax"),
             allowance_charges=self.rows("gold", "fact_invoice_allowance_charge"),
             members=self.rows("gold", "bridge_customer_member"),
@@ -325,7 +356,9 @@ def lakehouse(spark, tmp_path_factory):
 def filled(lakehouse):
     """After an update over every document of this module but the later versions."""
     lakehouse.land("real", [REAL], day="2024-04-01")
-    lakehouse.land("documents", [*PURCHASES, *QUANTITIES, *ALLOCATIONS, *STANDARD, *ABROAD, BY_MEMBER, *FIRST])
+    lakehouse.land(
+        "documents", [*PURCHASES, *QUANTITIES, *ALLOCATIONS, *STANDARD, *ABROAD, CONVERTED, BY_MEMBER, *FIRST]
+    )
     # What is no JSON says nothing of where it comes from but by its file.
     for name, (content, _) in REFUSED.items():
         if isinstance(content, str):
@@ -366,6 +399,10 @@ def corrected(lakehouse, filled):
     """After a second update, over the later versions."""
     for day, documents in THEN.items():
         lakehouse.land("versions", documents, day=day)
+    landings = [(day, document(made.number, amount)) for made in ARRIVALS for day, amount in made.landings]
+    random.Random(1).shuffle(landings)
+    for day in {day: None for day, _ in landings}:
+        lakehouse.land("arrivals", [made for landed, made in landings if landed == day], day=f"2024-05-{day:02}")
     tables = {"bronze": ["invoices"], "silver": ["invoices", "invoices_quarantine"], "gold": ["fact_invoice_line"]}
     return lakehouse.update(
         *(f"{SCHEMAS[f'{layer}_schema']}.{name}" for layer, names in tables.items() for name in names)
@@ -550,6 +587,7 @@ def sample_of(filled, table: str) -> dict[str, str]:
         "dim_product": [row for row in filled.products if row.product_sk == line.product_sk],
         "dim_seller": [row for row in filled.sellers if row.seller_sk == document.seller_sk],
         "dim_date": [row for row in filled.dates if row.date_key == document.invoice_date],
+        "dim_currency": [filled.currencies[document.currency_code]],
     }
     values = rows[table][0].asDict() if table in rows else {}
     return {
@@ -624,6 +662,8 @@ class TestStandard:
             ("S-rounded-total", "allocated_rounding_amount", ["0.30"]),
             ("S-nested", "line_id", ["1.1", "1.2"]),
             ("S-nested", "line_number", ["1", "2"]),
+            ("S-lines-with-three-decimals", "line_net_amount", ["9.46", "4.50", "10.07", "0.00", "0.00"]),
+            ("S-lines-with-three-decimals", "line_total_amount", ["9.46", "4.50", "10.08", "0.00", "0.00"]),
             ("S-minimum", "line_number", ["0"]),
             ("S-minimum", "line_net_amount", ["100.00"]),
             ("S-minimum", "quantity", ["None"]),
@@ -664,8 +704,25 @@ class TestStandard:
         assert (None if row.line_total_amount_rpt is None else str(row.line_total_amount_rpt)) == expected
         assert filled.invoices[number].total_amount_rpt == row.line_total_amount_rpt
 
+    def test_lines_add_up_in_the_reporting_currency_too(self, filled):
+        rows = [row for row in filled.lines if row.invoice_number == "C-thirds"]
+        assert [str(row.line_total_amount) for row in rows] == ["10.00", "10.00", "10.06"]
+        assert [str(row.line_total_amount_rpt) for row in rows] == ["3.33", "3.33", "3.36"]
+        assert str(filled.invoices["C-thirds"].total_amount_rpt) == "10.02"
+        assert [str(row.signed_ex_tax_amount_rpt) for row in rows] == ["3.33", "3.33", "3.36"]
+
     def test_a_missing_rate_is_shown(self, filled):
         assert filled.expectations["fact_invoice_line", "exchange_rate_is_known"].failed == 3
+        assert filled.expectations["dim_currency", "no_rate_is_missing"].failed == 2
+        assert {
+            code: (row.is_reporting_currency, row.document_without_rate_count, str(row.last_rate_date))
+            for code, row in filled.currencies.items()
+        } == {
+            "EUR": (False, 2, "2024-02-09"),
+            "HKD": (True, 0, "None"),
+            "JPY": (False, 0, "2023-11-20"),
+            "USD": (False, 1, "None"),
+        }
 
     def test_customers_that_are_members(self, filled):
         assert {(row.customer_id, row.member_id, row.match_method, str(row.valid_from)) for row in filled.members} == {
@@ -707,6 +764,74 @@ class TestDocuments:
         assert (warned.failed, warned.passed) == (1, len(filled.silver) - 1)
 
 
+class TestAudit:
+    """One document, from what landed to the answers."""
+
+    def show(self, lakehouse, number: str, *more: str) -> audit.Audit:
+        schemas = [part for name, schema in SCHEMAS.items() for part in (f"--{name.replace('_', '-')}", schema)]
+        return audit.run(["--number", number, "--catalog", "spark_catalog", *schemas, *more], lakehouse.spark)
+
+    def test_real_invoice(self, lakehouse, filled):
+        found = self.show(lakehouse, "HK-00001", "--seller", "East Star Retail Ltd.")
+        assert found.reconciles
+        sections = {section.place.partition(",")[0]: section.rows for section in found.sections}
+        # What the quarantine's cases made of it lies in the landing zone as well; it is shown with the rules.
+        assert "5036.85" in {row.total_amount for row in sections["landing zone"]}
+        assert sections["silver.invoices"][0].source_file == "invoice.pdf"
+        assert [str(row.line_total_amount) for row in sections["gold.fact_invoice_line"]] == [
+            "3194.10", "1417.50", "425.25",
+        ]  # fmt: skip
+        assert {row.product_name for row in sections["gold.dim_product"]} == {
+            line["item_name"] for line in REAL["lines"]
+        }
+        dates = Counter()
+        for line in filled.lines:
+            if not line.is_cancelled and not line.is_replaced:
+                dates[line.invoice_date] += line.signed_total_amount_rpt or 0
+        position = 1 + sum(total > dates[date(2024, 1, 1)] for total in dates.values())
+        assert [(row.question, str(row.adds), str(row.total), row.position) for row in sections["answers"]] == [
+            ("customers of 2024-01 by total", "5036.85", "5036.85", 5),
+            ("dates by total", "5036.85", "5036.85", position),
+            ("invoices with quantity over 10", "0", "None", None),
+        ]
+        text = str(found)
+        assert text.endswith("printed total = sum of its lines' totals = what the questions add")
+        assert "gold.dim_currency" in text and "reconciles" in text
+
+    def test_what_does_not_count(self, lakehouse, filled):
+        replaced = self.show(lakehouse, "P-13")
+        assert [row.adds for row in replaced.sections[-1].rows] == [None, None, 0]
+        assert replaced.reconciles and replaced.verdict.endswith("not counted")
+        refused = self.show(lakehouse, "R")
+        assert refused.verdict == "in quarantine: no question counts it" and "lines_are_given" in str(refused)
+
+    def test_faults_are_one_line(self, lakehouse, filled):
+        with pytest.raises(IngestError, match="no document X-1 has landed; check the number and the seller"):
+            self.show(lakehouse, "X-1")
+
+
+class TestChecks:
+    def test_one_cent_or_a_repeated_key_fails_the_update(self, lakehouse, filled):
+        """The query of the checks over tables in which a cent is lost and a customer is twice."""
+        source = next(file for file in SOURCES if file.stem == "invoice_checks").read_text()
+        query = source[source.index("\nAS\n") + 4 :].rstrip(";\n")
+        for name, schema in SCHEMAS.items():
+            query = query.replace(f"${{{name}}}", schema)
+        gold = SCHEMAS["gold_schema"]
+        spoilt = {
+            "fact_invoice_line": f"""SELECT * EXCEPT (signed_total_amount_rpt),
+                signed_total_amount_rpt - if(item_name = 'WAISTBAND SHORTS', 0.01, 0) AS signed_total_amount_rpt
+                FROM {gold}.fact_invoice_line""",
+            "dim_customer": f"SELECT * FROM {gold}.dim_customer CROSS JOIN (VALUES (1), (2))",
+        }
+        for table, text in spoilt.items():
+            query = query.replace(f"{gold}.{table}\n", f"({text})\n")
+        failed = {row.name: row for row in lakehouse.spark.sql(query).where("expected <> actual").collect()}
+        added = failed.pop("cents that the documents print = cents that the questions add")
+        assert added.expected == added.actual + 1
+        assert failed.keys() == {"dim_customer: one row for each key"}
+
+
 class TestQuarantine:
     def row(self, filled, name: str) -> Row:
         rows = filled.quarantine
@@ -727,7 +852,7 @@ class TestQuarantine:
         assert len(filled.quarantine) == len(REFUSED) + 1
 
     def test_nothing_is_lost(self, filled, corrected):
-        unreadable, superseded = 1, 3
+        unreadable, superseded = 1, 3 + sum(len(made.landings) - 1 for made in ARRIVALS)
         assert len(filled.bronze) + unreadable == len(filled.silver) + len(filled.quarantine)
         landed = len(corrected.bronze) + unreadable
         assert landed == len(corrected.silver) + superseded + len(corrected.quarantine)
@@ -739,6 +864,12 @@ class TestVersions:
         assert str(corrected.silver[number].total_amount) == total
         assert corrected.silver[number].versions_landed == (2 if number in ("V-corrected", "V-late") else 1)
         assert [str(row.line_total_amount) for row in corrected.lines if row.invoice_number == number] == [total]
+
+    def test_neither_order_nor_repeats_of_files_matter(self, corrected):
+        for made in ARRIVALS:
+            row = corrected.silver[made.number]
+            assert (str(row.total_amount), row.times_landed) == (made.counts, len(made.landings)), made
+            assert row.versions_landed == len({amount for _, amount in made.landings})
 
     def test_an_identical_repeat_changes_nothing(self, filled, corrected):
         unchanged = filled.silver.keys() - {"V-corrected"}

@@ -28,7 +28,7 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice (
   fx_rate DECIMAL(18, 8) COMMENT 'Units of ${reporting_currency} for one unit of the currency on the day of issue; NULL if there is none; not additive',
   total_amount_rpt DECIMAL(18, 2) COMMENT 'Sum of the lines'' totals in ${reporting_currency}; additive',
   lines_total_amount DECIMAL(18, 2) COMMENT 'Sum of the lines'' totals; additive within one currency',
-  reconciles BOOLEAN NOT NULL COMMENT 'Whether the lines add up to the printed total',
+  reconciles BOOLEAN NOT NULL COMMENT 'Whether the lines add up to the printed total, in both currencies',
   purchase_order_number STRING COMMENT 'Order of the customer (BT-13)',
   preceding_invoice_number STRING COMMENT 'Invoice that a credit note or a correction refers to (BT-25)',
   payment_method STRING COMMENT 'Means of payment, as printed (BT-82)',
@@ -42,6 +42,7 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice (
   CONSTRAINT fact_invoice_pk PRIMARY KEY (invoice_sk) RELY,
   CONSTRAINT fact_invoice_date_fk FOREIGN KEY (invoice_date) REFERENCES ${gold_schema}.dim_date (date_key),
   CONSTRAINT fact_invoice_customer_fk FOREIGN KEY (customer_sk) REFERENCES ${gold_schema}.dim_customer (customer_sk),
+  CONSTRAINT fact_invoice_currency_fk FOREIGN KEY (currency_code) REFERENCES ${gold_schema}.dim_currency (currency_code),
   CONSTRAINT fact_invoice_seller_fk FOREIGN KEY (seller_sk) REFERENCES ${gold_schema}.dim_seller (seller_sk),
   CONSTRAINT lines_add_up_to_total EXPECT (reconciles) ON VIOLATION FAIL UPDATE
 )
@@ -88,7 +89,8 @@ SELECT
   lines.fx_rate,
   CAST(lines.total_amount_rpt AS DECIMAL(18, 2)) AS total_amount_rpt,
   CAST(lines.total_amount AS DECIMAL(18, 2)) AS lines_total_amount,
-  coalesce(lines.total_amount = document.total_amount, false) AS reconciles,
+  coalesce(lines.total_amount = document.total_amount, false)
+    AND lines.total_amount_rpt <=> round(document.total_amount * lines.fx_rate, 2) AS reconciles,
   document.purchase_order_number,
   document.preceding_invoice_number,
   document.payment_method,

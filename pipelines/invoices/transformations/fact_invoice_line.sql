@@ -2,6 +2,7 @@
 -- proportion to the line net amounts, each share rounded half up to the cent; what rounding leaves goes to the line of
 -- the largest amount, the first of them if several are equal. So the lines of a document add up to its printed total.
 -- Several taxes are allocated one by one, each to the lines of its category and rate.
+-- In the reporting currency the lines add up to the printed total at its rate, rounded once.
 -- Amounts are positive on a credit note, as printed: multiply by document_sign, or use the signed columns.
 CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   invoice_line_sk STRING NOT NULL COMMENT 'SHA-256 of document and line number',
@@ -33,10 +34,10 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   allocated_rounding_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of what the printed total differs from the sum of its parts, at most a few cents; additive within one currency',
   line_total_amount DECIMAL(18, 2) NOT NULL COMMENT 'Share of the document''s total with tax (BT-112); additive within one currency',
   fx_rate DECIMAL(18, 8) COMMENT 'Units of ${reporting_currency} for one unit of the currency on the day of issue, by the last rate of the week before; NULL if there is none; not additive',
-  line_total_amount_rpt DECIMAL(18, 2) COMMENT 'line_total_amount in ${reporting_currency}; additive',
+  line_total_amount_rpt DECIMAL(18, 2) COMMENT 'Share of the document''s total in ${reporting_currency}; additive',
   signed_quantity DECIMAL(18, 4) COMMENT 'quantity x document_sign; additive within one unit of measure',
-  signed_ex_tax_amount_rpt DECIMAL(18, 2) COMMENT 'taxable_amount x document_sign in ${reporting_currency}; additive',
-  signed_total_amount_rpt DECIMAL(18, 2) COMMENT 'line_total_amount x document_sign in ${reporting_currency}; additive',
+  signed_ex_tax_amount_rpt DECIMAL(18, 2) COMMENT 'Share of the amount without tax in ${reporting_currency}, x document_sign; additive',
+  signed_total_amount_rpt DECIMAL(18, 2) COMMENT 'line_total_amount_rpt x document_sign; additive',
   purchase_order_number STRING COMMENT 'Order of the customer (BT-13); degenerate dimension',
   preceding_invoice_number STRING COMMENT 'Invoice that a credit note or a correction refers to (BT-25)',
   item_id STRING COMMENT 'The seller''s identifier of the item (BT-155)',
@@ -48,6 +49,7 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.fact_invoice_line (
   CONSTRAINT fact_invoice_line_date_fk FOREIGN KEY (invoice_date) REFERENCES ${gold_schema}.dim_date (date_key),
   CONSTRAINT fact_invoice_line_customer_fk FOREIGN KEY (customer_sk) REFERENCES ${gold_schema}.dim_customer (customer_sk),
   CONSTRAINT fact_invoice_line_product_fk FOREIGN KEY (product_sk) REFERENCES ${gold_schema}.dim_product (product_sk),
+  CONSTRAINT fact_invoice_line_currency_fk FOREIGN KEY (currency_code) REFERENCES ${gold_schema}.dim_currency (currency_code),
   CONSTRAINT fact_invoice_line_seller_fk FOREIGN KEY (seller_sk) REFERENCES ${gold_schema}.dim_seller (seller_sk),
   CONSTRAINT exchange_rate_is_known EXPECT (fx_rate IS NOT NULL)
 )
@@ -60,37 +62,11 @@ WITH replaced AS (
   WHERE document_type_code = '384' AND NOT is_cancelled AND preceding_invoice_number <> invoice_number
 ),
 
-published AS (
-  SELECT
-    upper(trim(from_currency)) AS currency_code,
-    CAST(rate_date AS DATE) AS rate_date,
-    max_by(CAST(rate AS DECIMAL(18, 8)), struct(landed_at, landed_file, rate)) AS rate
-  FROM ${bronze_schema}.exchange_rates
-  WHERE
-    upper(trim(to_currency)) = '${reporting_currency}'
-    AND try_cast(rate_date AS DATE) IS NOT NULL
-    AND try_cast(rate AS DECIMAL(18, 8)) > 0
-  GROUP BY upper(trim(from_currency)), CAST(rate_date AS DATE)
-),
-
--- A rate holds until the next one is published, which weekends and holidays delay, but no longer than a week.
-rates AS (
-  SELECT
-    currency_code,
-    rate_date AS valid_from,
-    least(
-      date_sub(lead(rate_date, 1, DATE'9999-12-31') OVER (PARTITION BY currency_code ORDER BY rate_date), 1),
-      date_add(rate_date, 6)
-    ) AS valid_to,
-    rate
-  FROM published
-),
-
 documents AS (
   SELECT
     document.* EXCEPT (lines),
     replaced.invoice_number IS NOT NULL AS is_replaced,
-    CAST(if(document.currency_code = '${reporting_currency}', 1, rates.rate) AS DECIMAL(18, 8)) AS fx_rate,
+    CAST(if(document.currency_code = '${reporting_currency}', 1, fx.rate) AS DECIMAL(18, 8)) AS fx_rate,
     -- A document without lines stands in the table as one row, so that what it adds up to is not lost.
     if(
       is_without_lines,
@@ -103,9 +79,10 @@ documents AS (
     ) AS lines
   FROM ${silver_schema}.invoices AS document
   LEFT JOIN replaced ON replaced.seller_sk = document.seller_sk AND replaced.invoice_number = document.invoice_number
-  LEFT JOIN rates
-    ON rates.currency_code = document.currency_code
-    AND document.invoice_date BETWEEN rates.valid_from AND rates.valid_to
+  LEFT JOIN ${gold_schema}.fx_rate_daily AS fx
+    ON fx.from_currency_code = document.currency_code
+    AND fx.to_currency_code = '${reporting_currency}'
+    AND fx.rate_date = document.invoice_date
 ),
 
 -- What is allocated, each with the amounts of the lines that it is shared by: a tax of several by the lines of its
@@ -192,6 +169,50 @@ allocated AS (
   FROM rounded
 ),
 
+measured AS (
+  SELECT
+    *,
+    transform(lines, (line, i) -> CAST(aggregate(
+      filter(amounts, part -> part.kind = 'tax'),
+      CAST(0 AS DECIMAL(28, 2)),
+      (sum, part) -> CAST(sum + part.shares[i] AS DECIMAL(28, 2))
+    ) AS DECIMAL(18, 2))) AS line_taxes,
+    transform(lines, (line, i) -> CAST(
+      line.line_net_amount - amounts[0].shares[i] + amounts[1].shares[i] AS DECIMAL(18, 2)
+    )) AS taxable_amounts
+  FROM allocated
+),
+
+totalled AS (
+  SELECT
+    *,
+    transform(lines, (line, i) -> CAST(
+      taxable_amounts[i] + line_taxes[i] + amounts[2].shares[i] AS DECIMAL(18, 2)
+    )) AS line_total_amounts
+  FROM measured
+),
+
+-- Converted line by line, cents would be lost; what rounding leaves goes to the largest line here too.
+converted AS (
+  SELECT
+    *,
+    transform(
+      transform(array(taxable_amounts, line_total_amounts), lines -> named_struct(
+        'largest', array_position(transform(lines, amount -> abs(amount)), array_max(transform(lines, amount -> abs(amount)))) - 1,
+        'whole', round(
+          aggregate(lines, CAST(0 AS DECIMAL(28, 2)), (sum, amount) -> CAST(sum + amount AS DECIMAL(28, 2))) * fx_rate, 2
+        ),
+        'shares', transform(lines, amount -> CAST(round(amount * fx_rate, 2) AS DECIMAL(18, 2)))
+      )),
+      part -> transform(part.shares, (share, i) -> CAST(share + if(
+        i = part.largest,
+        part.whole - aggregate(part.shares, CAST(0 AS DECIMAL(28, 2)), (sum, each) -> CAST(sum + each AS DECIMAL(28, 2))),
+        0
+      ) AS DECIMAL(18, 2)))
+    ) AS amounts_rpt
+  FROM totalled
+),
+
 lines AS (
   SELECT
     * EXCEPT (lines, tax_rate),
@@ -201,21 +222,13 @@ lines AS (
       'discount', amounts[0].shares[i],
       'charge', amounts[1].shares[i],
       'rounding', amounts[2].shares[i],
-      'tax', CAST(aggregate(
-        filter(amounts, part -> part.kind = 'tax'),
-        CAST(0 AS DECIMAL(28, 2)),
-        (sum, part) -> CAST(sum + part.shares[i] AS DECIMAL(28, 2))
-      ) AS DECIMAL(18, 2))
+      'tax', line_taxes[i],
+      'taxable_amount', taxable_amounts[i],
+      'line_total_amount', line_total_amounts[i],
+      'ex_tax_amount_rpt', amounts_rpt[0][i],
+      'line_total_amount_rpt', amounts_rpt[1][i]
     )))
-  FROM allocated
-),
-
-measured AS (
-  SELECT
-    *,
-    CAST(line.line_net_amount - discount + charge AS DECIMAL(18, 2)) AS taxable_amount,
-    CAST(line.line_net_amount - discount + charge + tax + rounding AS DECIMAL(18, 2)) AS line_total_amount
-  FROM lines
+  FROM converted
 )
 
 SELECT
@@ -255,14 +268,14 @@ SELECT
   rounding AS allocated_rounding_amount,
   line_total_amount,
   fx_rate,
-  CAST(round(line_total_amount * fx_rate, 2) AS DECIMAL(18, 2)) AS line_total_amount_rpt,
+  line_total_amount_rpt,
   CAST(document_sign * line.quantity AS DECIMAL(18, 4)) AS signed_quantity,
-  CAST(document_sign * round(taxable_amount * fx_rate, 2) AS DECIMAL(18, 2)) AS signed_ex_tax_amount_rpt,
-  CAST(document_sign * round(line_total_amount * fx_rate, 2) AS DECIMAL(18, 2)) AS signed_total_amount_rpt,
+  CAST(document_sign * ex_tax_amount_rpt AS DECIMAL(18, 2)) AS signed_ex_tax_amount_rpt,
+  CAST(document_sign * line_total_amount_rpt AS DECIMAL(18, 2)) AS signed_total_amount_rpt,
   purchase_order_number,
   preceding_invoice_number,
   line.item_id,
   line.item_name,
   source_file,
   ingested_at
-FROM measured;
+FROM lines;

@@ -1,6 +1,6 @@
--- One row for each document of a seller. A landed document replaces an earlier one with the same seller and number;
--- what landed last counts, by the day of its landing folder, then the time of its file, then names, so that the order in
--- which files are read does not matter. A repeat of the same content keeps the file and time of its first landing.
+-- One row for each document of a seller. A landed document replaces an earlier one with the same seller and number. The
+-- version that was new last counts, by the day of its first landing folder, then the time of that file, then names: so
+-- neither the order in which files are read matters, nor that a version lands again, whatever landed meanwhile.
 CREATE OR REFRESH MATERIALIZED VIEW ${silver_schema}.invoices (
   invoice_sk STRING NOT NULL COMMENT 'SHA-256 of seller and invoice number',
   seller_sk STRING NOT NULL COMMENT 'SHA-256 of the seller''s id, or of its name if it has none',
@@ -65,18 +65,24 @@ CREATE OR REFRESH MATERIALIZED VIEW ${silver_schema}.invoices (
 COMMENT 'Invoices and credit notes, typed and checked, in their last landed version; one row for each document of a seller'
 CLUSTER BY (invoice_date)
 AS
-WITH versions AS (
+WITH landings AS (
+  SELECT
+    *,
+    min(struct(landed_on, landed_at, landed_file, source_file)) OVER (PARTITION BY invoice_sk, content_hash) AS first_landing
+  FROM invoices_checked
+  WHERE size(failed_rules) = 0
+),
+
+versions AS (
   SELECT
     *,
     row_number() OVER (
       PARTITION BY invoice_sk
-      ORDER BY landed_on DESC, landed_at DESC, landed_file DESC, content_hash DESC
+      ORDER BY first_landing DESC, content_hash DESC, landed_on, landed_at, landed_file, source_file
     ) AS recency,
     size(collect_set(content_hash) OVER (PARTITION BY invoice_sk)) AS versions_landed,
-    count(*) OVER (PARTITION BY invoice_sk) AS times_landed,
-    min(struct(landed_on, landed_at, landed_file, source_file)) OVER (PARTITION BY invoice_sk, content_hash) AS first_landing
-  FROM invoices_checked
-  WHERE size(failed_rules) = 0
+    count(*) OVER (PARTITION BY invoice_sk) AS times_landed
+  FROM landings
 )
 
 SELECT

@@ -38,6 +38,7 @@ FROM VALUES
   ('members_unique', 'name'),
   ('no_orphans', 'failed'),
   ('no_orphans', 'name'),
+  ('no_rate_is_missing', 'document_without_rate_count'),
   ('nothing_lost', 'failed'),
   ('nothing_lost', 'name'),
   ('nothing_rescued', '_rescued_data'),
