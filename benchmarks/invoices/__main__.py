@@ -120,7 +120,7 @@ def _questions(spark: Any, peers: str | None) -> None:
     for state in ("as written", "after OPTIMIZE"):
         if state == "after OPTIMIZE":
             started = time.monotonic()
-            spark.sql(f"OPTIMIZE {facts} FULL")
+            spark.sql(f"OPTIMIZE {facts}")
             print(f"OPTIMIZE: {time.monotonic() - started:.0f} s", flush=True)
         detail = spark.sql(f"DESCRIBE DETAIL {facts}").first()
         print(f"{state}: fact_invoice_line has {detail.numFiles} files, {detail.sizeInBytes / 1e6:,.0f} MB", flush=True)
