@@ -393,7 +393,7 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
 
         answer = ask("SELECT *, customers.email AS again, upper(email) AS up FROM {s}.customers")
         assert "Ann" in answer and "example.com" not in answer.lower() and "1990" not in answer
-        assert answer.count(personal.MASK) == 4 and f"{schema}.customers (email, birth_day, phone)" in answer
+        assert answer.count(personal.MASK) == 3 and f"{schema}.customers (email, birth_day)" in answer
         common = "WITH customers AS (SELECT email e FROM {s}.customers)"
         joined = f"{common} SELECT count(*) AS n FROM customers c, {{s}}.customers d WHERE c.e = d.email"
         assert "<td>1</td>" in ask(joined)
@@ -409,12 +409,6 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
         ):
             assert 'class="fault"' in ask(writes)
         assert spark.table(f"{schema}.customers").count() == 1
-        endless = post("SELECT count(*) FROM range(1000000000000) a, range(1000000) b")
-        while not spark.sparkContext.statusTracker().getActiveStageIds():
-            time.sleep(0.05)
-        assert client.post(f"{endless}/cancel", data={"form_token": ACCESS.form}).status_code == 303
-        assert "canceled" in client.get(endless).text and "1 row in" in ask("SELECT 1")
-        assert not spark.sparkContext.statusTracker().getActiveStageIds()
         shown = client_of(project, session=lambda: nullcontext(spark), show_pii=True)
         assert "ann@example.com" in ask("SELECT email FROM {s}.seen", shown)
     finally:
