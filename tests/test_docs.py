@@ -17,6 +17,7 @@ import pytest
 
 from lakeflow_local import cli
 from lakeflow_local.bundle import load
+from lakeflow_local.pipelines import notebooks
 from tools import pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,14 @@ def test_documented_commands_are_those_there_are() -> None:
 def test_the_installed_cli_has_those_flags(verb: str) -> None:
     told = subprocess.run(["databricks", *verb.split(), "--help"], check=True, capture_output=True, text=True).stdout
     assert {flag for flag in DATABRICKS[verb] if not re.search(rf"(?<![\w-]){flag}\b", told)} == set()
+
+
+def test_the_pages_of_notebooks_have_the_cells_of_now() -> None:
+    for file in sorted((ROOT / "docs" / "notebooks").glob("*.py")):
+        page = (file.parent / "pages" / f"{file.stem}.md").read_text(encoding="utf-8")
+        for cell in notebooks.cells(file.read_text(encoding="utf-8"), file, markdown=True):
+            text = cell.text.removeprefix("# Databricks notebook source").strip()
+            assert text in page, f"{file.name}:{cell.line}: run make notebooks"
 
 
 def test_the_tutorial_holds_together(tmp_path: Path) -> None:
