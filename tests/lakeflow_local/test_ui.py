@@ -409,6 +409,12 @@ def test_queries_see_masks_and_nothing_else(spark, project: Project, tmp_path: P
         ):
             assert 'class="fault"' in ask(writes)
         assert spark.table(f"{schema}.customers").count() == 1
+        endless = post("SELECT sum(id) FROM range(10000000000000)")
+        deadline = time.monotonic() + 30
+        while not spark.sparkContext.statusTracker().getActiveJobsIds() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.post(f"{endless}/cancel", data={"form_token": ACCESS.form}).status_code == 303
+        assert "canceled" in client.get(endless).text and "1 row in" in ask("SELECT 1")
         shown = client_of(project, session=lambda: nullcontext(spark), show_pii=True)
         assert "ann@example.com" in ask("SELECT email FROM {s}.seen", shown)
     finally:

@@ -363,6 +363,10 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
     assert purged.open == 0 and lakehouse.table("ops.erasure_requests").count() == 0
     assert [hit for folder in [*schemas, lakehouse.folder / "storage"] for hit in found(folder, values)] == []
     receipts = lakehouse.table("ops.erasure_receipts")
-    assert receipts.where("step = 'purge' AND place = 'requests'").first().request_ids == ["request 1", "request 2", "request 3"]
+    assert receipts.where("step = 'purge' AND place = 'requests'").first().request_ids == [
+        "request 1",
+        "request 2",
+        "request 3",
+    ]
     # The others are as they were, and nothing came back.
     assert lakehouse.as_of("2024-03-28") == {"a": "Bath", "d": "Bath", "e": "Bath"}

@@ -190,7 +190,6 @@ class Console:
         if word(Source(text).tokens[0]) not in ("SHOW", "DESCRIBE", "DESC"):
             # Whatever it is, inside parentheses Spark's parser takes a query and nothing else.
             own._jsparkSession.sessionState().sqlParser().parsePlan(f"SELECT * FROM (\n{text}\n)")
-        own.addTag(asked.id)
         asked.session = own
         clock = threading.Timer(SECONDS, self._too_long, (asked,))
         clock.daemon = True
@@ -201,7 +200,6 @@ class Console:
         finally:
             clock.cancel()
             asked.session = None
-            own.removeTag(asked.id)
         asked.columns, asked.more = tuple(frame.columns), len(rows) > asked.limit
         asked.rows = tuple(tuple(shown(value) for value in row) for row in rows[: asked.limit])
         asked.seconds = time.monotonic() - began
@@ -214,9 +212,9 @@ class Console:
 
 
 def _interrupt(asked: Query) -> None:
-    # Another session than that of the query has no tag of it.
+    # All of its session, which runs nothing else: a tag is known only to the thread that has set it.
     if (session := asked.session) is not None:
-        session.interruptTag(asked.id)
+        session.interruptAll()
 
 
 def shown(value: Any) -> str | None:
