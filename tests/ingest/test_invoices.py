@@ -175,7 +175,7 @@ class TestLanding:
         contents = {
             "a.bin": files.ubl(document),
             "b.xml": files.hybrid(files.cii(document | {"invoice_number": "B"})),
-            "below/c": files.printed(document | {"invoice_number": "C"}),
+            "below/c": files.printed(document | {"invoice_number": "C-3"}),
             "d.txt": json.dumps(document | {"invoice_number": "D"}).encode(),
             "e.xml": files.ubl(document),
             "f.pdf": b"%PDF-1.4 broken",
@@ -198,7 +198,7 @@ class TestLanding:
         assert {row.invoice_number: row.source_file for row in landed} == {
             "HK-00001": "a.bin",
             "B": "b.xml",
-            "C": "below/c",
+            "C-3": "below/c",
             "D": "invoice.pdf",
         }
         assert {row.total_amount for row in landed} == {"5036.85"}

@@ -31,6 +31,7 @@ FROM VALUES
   ('items_are_named', 'warning', 'completeness', 'invoice issuer'),
   ('last_name_present', 'warning', 'completeness', 'member service'),
   ('member_id_is_uuid', 'warning', 'validity', 'CRM'),
+  ('no_rate_is_missing', 'warning', 'completeness', 'finance'),
   ('nothing_rescued', 'warning', 'consistency', 'data platform'),
   ('phone_number_assigned', 'warning', 'accuracy', 'member service'),
   ('phone_number_valid', 'warning', 'validity', 'member service'),
