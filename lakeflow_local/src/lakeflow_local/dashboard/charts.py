@@ -196,6 +196,8 @@ def _channel(item: dict[str, Any], names: dict[str, str], key: str) -> dict[str,
         channel |= {"axis": {"format": "~%"}, "format": ".2%"}
     if kind == "nominal" and key == "x":
         channel["axis"] = {"labelAngle": -30}
+    if kind == "nominal" and key == "y":
+        channel["axis"] = {"labelOverlap": "greedy"}  # of many, those that have room
     if key == "color":
         channel["legend"] = {"orient": "bottom", "title": None, "columns": 3}
     return channel

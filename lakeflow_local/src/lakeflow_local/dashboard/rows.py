@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -75,7 +76,9 @@ def _rows(spark: SparkSession, query: str, parameters: Mapping[str, Any]) -> Row
     try:
         results = sql_files.run_text(spark, Source(query), parameters, most_rows=MOST_ROWS)
     except LakeflowError as error:
-        return Rows(error=error.message)
+        # A catalog of that name is in every workspace, and Spark's own words for its absence help nobody.
+        table = re.search(r"`system`(\.`\w+`)+", error.message)
+        return Rows(error=f"only a workspace has {table[0].replace('`', '')}" if table else error.message)
     if not results:
         return Rows(error="the query returns no rows; write a SELECT")
     columns = results[-1].columns
