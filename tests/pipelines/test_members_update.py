@@ -317,6 +317,7 @@ def readable(file: Path) -> bytes:
     return content
 
 
+@pytest.mark.timeout(900)
 def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_home):
     spark = lakehouse.spark
     source = Source.of(lakehouse.source)
