@@ -36,6 +36,8 @@ _MARKS: dict[str, dict[str, Any]] = {
     "counter": {"type": "text"},
     "table": {"type": "text"},
 }
+_BAR_WIDTH = {"expr": "min(bandwidth('x'), 72)"}  # few days are no wall
+_LEGEND = {"orient": "bottom", "title": None, "columns": 3}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def spec(widget: Widget, filters: Iterable[Filter]) -> dict[str, Any]:
     encoding = _encoding(widget.type, widget.spec.get("encodings", {}), names)
     mark = _MARKS[widget.type]
     if widget.type == "bar" and encoding.get("x", {}).get("type") == "ordinal":
-        mark = {**mark, "width": {"expr": "min(bandwidth('x'), 72)"}}  # few days are no wall
+        mark = {**mark, "width": _BAR_WIDTH}
     drawn = {**_data(query, names, list(filters)), "mark": mark, "encoding": encoding}
     return _with_dates(drawn)
 
@@ -172,11 +174,7 @@ def _encoding(kind: str, encodings: dict[str, Any], names: dict[str, str]) -> di
     if kind == "line" and "y" in drawn:
         drawn["y"]["scale"] = {"zero": False}
     if kind == "bar" and drawn.get("x", {}).get("type") == "temporal":
-        # a bar for each day or moment that there is; on a continuous axis it would be a hair
-        label = "replace(slice(datum.value, 0, 16), 'T', ' ')"
-        axis = {"labelAngle": 0, "labelOverlap": True, "labelExpr": label}
-        drawn["x"] |= {"type": "ordinal", "axis": axis}
-        del drawn["x"]["scale"]
+        drawn["x"] = _in_steps(drawn["x"])
     drawn["tooltip"] = [
         {key: item[key] for key in ("field", "type", "title", "format") if key in item} for item in drawn.values()
     ]
@@ -199,8 +197,15 @@ def _channel(item: dict[str, Any], names: dict[str, str], key: str) -> dict[str,
     if kind == "nominal" and key == "y":
         channel["axis"] = {"labelOverlap": "greedy"}  # of many, those that have room
     if key == "color":
-        channel["legend"] = {"orient": "bottom", "title": None, "columns": 3}
+        channel["legend"] = _LEGEND
     return channel
+
+
+def _in_steps(x: dict[str, Any]) -> dict[str, Any]:
+    """A step for each day or moment that there is; on a continuous axis a bar would be a hair."""
+    label = "replace(slice(datum.value, 0, 16), 'T', ' ')"
+    axis = {"labelAngle": 0, "labelOverlap": True, "labelExpr": label}
+    return {key: value for key, value in x.items() if key != "scale"} | {"type": "ordinal", "axis": axis}
 
 
 def _with_dates(drawn: dict[str, Any]) -> dict[str, Any]:
@@ -223,11 +228,15 @@ def _combo(widget: Widget, filters: list[Filter]) -> dict[str, Any]:
     query, encodings = _query(widget), widget.spec["encodings"]
     names = {name: f"f{number}" for number, name in enumerate(query.fields)}
     x = _channel(encodings["x"], names, "x")
+    if x["type"] == "temporal":
+        x = _in_steps(x)
     layers = []
     for axis, mark in (("primary", "bar"), ("secondary", "line")):
         for item in encodings["y"].get(axis, {}).get("fields", ()):
             y = _channel({"scale": {"type": "quantitative"}, **item}, names, "y")
             y.pop("format", None)
-            layers.append({"mark": _MARKS[mark], "encoding": {"x": x, "y": y, "color": {"datum": y["title"]}}})
+            drawn_as = {**_MARKS[mark], **({"width": _BAR_WIDTH} if mark == "bar" and x["type"] == "ordinal" else {})}
+            color = {"datum": y["title"], "legend": _LEGEND}
+            layers.append({"mark": drawn_as, "encoding": {"x": x, "y": y, "color": color}})
     drawn = {**_data(query, names, filters), "layer": layers, "resolve": {"scale": {"y": "independent"}}}
     return _with_dates(drawn)

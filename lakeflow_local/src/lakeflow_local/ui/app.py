@@ -66,22 +66,22 @@ def create_app(
     app.context_processor(pages.everywhere)
     for rule, view in {
         "/": pages.home,
-        "/jobs/<key>": pages.job,
-        "/jobs/<key>/live": pages.job_live,
-        "/jobs/<key>/runs/<int:run_id>": pages.run,
-        "/jobs/<key>/runs/<int:run_id>/live": pages.run_live,
-        "/pipelines/<key>": pages.pipeline,
-        "/pipelines/<key>/live": pages.pipeline_live,
-        "/pipelines/<key>/updates/<update_id>": pages.update,
-        "/pipelines/<key>/updates/<update_id>/live": pages.update_live,
         "/tables": pages.tables,
         "/tables/<schema>/<name>": pages.table,
         "/sql": pages.sql,
-        "/sql/<id>": pages.query,
-        "/sql/<id>/live": pages.query_live,
         "/graph.css": graph_style,
     }.items():
         app.add_url_rule(rule, endpoint=view.__name__, view_func=view)
+    for rule, content in {
+        "/jobs/<key>": pages.job,
+        "/jobs/<key>/runs/<int:run_id>": pages.run,
+        "/pipelines/<key>": pages.pipeline,
+        "/pipelines/<key>/updates/<update_id>": pages.update,
+        "/sql/<id>": pages.query,
+    }.items():
+        # A page, and the part of it that the page itself asks for again while something goes on.
+        for name, path in ((content.__name__, rule), (f"{content.__name__}_live", f"{rule}/live")):
+            app.add_url_rule(path, endpoint=name, view_func=_rendered(f"{name}.html", content))
     app.add_url_rule("/sql", endpoint="ask", view_func=pages.ask, methods=["POST"])
     app.add_url_rule("/sql/<id>/cancel", endpoint="cancel_query", view_func=pages.cancel_query, methods=["POST"])
     for type in ("jobs", "pipelines"):
@@ -104,6 +104,10 @@ def create_app(
         LakeflowError, lambda error: (render_template("fault.html", code=500, said=str(error)), 500)
     )
     return app
+
+
+def _rendered(template: str, content: Callable[..., Mapping[str, Any]]) -> Callable[..., str]:
+    return lambda **given: render_template(template, **content(**given))
 
 
 def _fault(error: HTTPException) -> tuple[str, int]:
@@ -187,25 +191,20 @@ class _Pages:
             "last": self.project.runs(resource.key).last(self.project.bundle().target),
         }
 
-    def job(self, key: str) -> str:
+    def job(self, key: str) -> dict[str, Any]:
         job = self._resource("jobs", key)
-        return render_template("job.html", job=job, starts=starts.of(self.project.bundle(), job), **self._job(job))
-
-    def job_live(self, key: str) -> str:
-        job = self._resource("jobs", key)
-        return render_template("job_live.html", job=job, **self._job(job))
-
-    def _job(self, job: Resource) -> dict[str, Any]:
-        runs = self._last_runs(job)
+        runs, process = self._last_runs(job), self._process(key)
         return {
+            "job": job,
+            "starts": starts.of(self.project.bundle(), job),
             "runs": runs,
             "picture": self._tasks(job, runs[0] if runs else None),
             "parameters": [
                 (str(item.plain("name")), str(item.plain("default", default="")))
                 for item in job.value.sequence("parameters")
             ],
-            **self._process(job.key),
-            "going": any(run.state not in ENDED for run in runs) or self._process(job.key)["starting"],
+            **process,
+            "going": any(run.state not in ENDED for run in runs) or process["starting"],
         }
 
     def _last_runs(self, resource: Resource) -> list[JobRun]:
@@ -244,13 +243,7 @@ class _Pages:
             nodes.append(drawing.Node(node.key, lines, classes))
         return Markup(drawing.svg(f"tasks of {job.name}", nodes, drawn.edges, alone=False))
 
-    def run(self, key: str, run_id: int) -> str:
-        return render_template("run.html", **self._run(key, run_id))
-
-    def run_live(self, key: str, run_id: int) -> str:
-        return render_template("run_live.html", **self._run(key, run_id))
-
-    def _run(self, key: str, run_id: int) -> dict[str, Any]:
+    def run(self, key: str, run_id: int) -> dict[str, Any]:
         job = self._resource("jobs", key)
         run = self.project.runs(key).get(run_id)
         if run is None:
@@ -275,13 +268,7 @@ class _Pages:
                 found[str(task.plain("task_key"))] = pipeline.key
         return found
 
-    def pipeline(self, key: str) -> str:
-        return render_template("pipeline.html", **self._pipeline(key))
-
-    def pipeline_live(self, key: str) -> str:
-        return render_template("pipeline_live.html", **self._pipeline(key))
-
-    def _pipeline(self, key: str) -> dict[str, Any]:
+    def pipeline(self, key: str) -> dict[str, Any]:
         pipeline = self._resource("pipelines", key)
         spec = self.project.spec(pipeline)
         updates = self.logs.updates(spec)
@@ -324,13 +311,7 @@ class _Pages:
         edges = [(name, dataset["full"], "") for dataset in outline.datasets for name in dataset["inputs"]]
         return Markup(drawing.svg(f"datasets of {pipeline.name}", nodes, edges, alone=False))
 
-    def update(self, key: str, update_id: str) -> str:
-        return render_template("update.html", **self._update(key, update_id))
-
-    def update_live(self, key: str, update_id: str) -> str:
-        return render_template("update_live.html", **self._update(key, update_id))
-
-    def _update(self, key: str, update_id: str) -> dict[str, Any]:
+    def update(self, key: str, update_id: str) -> dict[str, Any]:
         pipeline = self._resource("pipelines", key)
         spec = self.project.spec(pipeline)
         update = next((one for one in self.logs.updates(spec) if one.id == update_id), None)
@@ -405,12 +386,9 @@ class _Pages:
         asked = self.queries.ask(text, int(limit) if limit.isdecimal() else console.LIMITS[0])
         return redirect(url_for("query", id=asked.id), 303)
 
-    def query(self, id: str) -> str:
+    def query(self, id: str) -> dict[str, Any]:
         asked = self._query(id)
-        return render_template("query.html", query=asked, text=asked.text, **self._sql())
-
-    def query_live(self, id: str) -> str:
-        return render_template("query_live.html", query=self._query(id))
+        return {"query": asked, "text": asked.text, **self._sql()}
 
     def cancel_query(self, id: str) -> Response:
         self._query(id)
