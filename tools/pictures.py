@@ -1,5 +1,5 @@
-"""`make pictures`: what the sources tell of themselves: the data flow of each pipeline, the tasks of each job, and
-which columns each rule looks at."""
+"""`make pictures`: what the sources tell of themselves: the data flow of each pipeline, the tasks of each job,
+which columns each rule looks at, and which are personal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlglot
 
 from lakeflow_local.bundle import graph, load, queries
 from lakeflow_local.pipelines.outline import render
+from tools import personal
 
 ROOT = Path(__file__).resolve().parents[1]
 _HEAD = """# Data flow
@@ -34,8 +35,9 @@ def drawn() -> dict[Path, str]:
     for key, job in sorted(bundle.of_type("jobs").items()):
         files[ROOT / "docs" / "pictures" / f"{key}.job.svg"] = graph.svg(graph.graph(bundle, job)).strip() + "\n"
         parts.append(f"[`{key}`](../resources/{key}.job.yml)\n\n![tasks of {key}](pictures/{key}.job.svg)\n")
-    covered = ROOT / "sql" / "quality" / "shared" / "covered.sql"
-    return {ROOT / "docs" / "data-flow.md": "\n".join(parts), covered: _covered(rules), **files}
+    shared = ROOT / "sql" / "quality" / "shared"
+    made = {shared / "covered.sql": _covered(rules), shared / "personal.sql": personal.as_sql()}
+    return {ROOT / "docs" / "data-flow.md": "\n".join(parts), **made, **files}
 
 
 def _covered(rules: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
--- The columns of each table, and those that a rule looks at. What an update says of its tables is taken of its last start.
+-- The columns of each table, and those that a rule looks at.
 WITH checks AS (
   --include checks
 ),
@@ -12,18 +12,7 @@ covered AS (
 ),
 
 described AS (
-  SELECT
-    substring_index(get_json_object(details, '$.flow_definition.output_dataset'), '.', -2) AS `table`,
-    max_by(
-      from_json(
-        get_json_object(details, '$.flow_definition.schema_json'), 'struct<fields: array<struct<name: string>>>'
-      ).fields.name,
-      timestamp
-    ) AS names,
-    max(timestamp) AS described_at
-  FROM events
-  WHERE event_type = 'flow_definition'
-  GROUP BY ALL
+  --include described
 ),
 
 looked_at AS (

@@ -12,6 +12,7 @@ SELECT
   dimension,
   passed,
   failed,
-  passed / evaluated AS pass_rate
+  passed / evaluated AS pass_rate,
+  failed / evaluated AS failed_share
 FROM checks
 ORDER BY checked_at, `table`, rule

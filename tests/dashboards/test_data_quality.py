@@ -77,7 +77,10 @@ def tables(spark: SparkSession) -> Iterator[None]:
             {"name": name, "dataset": "c.silver.members_changes", "passed_records": p, "failed_records": f}
             for name, p, f in (("email_valid", passed, failed), ("city_present", passed + failed, 0))
         ]
-        details = {"data_quality": {"expectations": counts}, "metrics": {"num_output_rows": passed}}
+        details = {
+            "data_quality": {"expectations": counts},
+            "metrics": {"num_output_rows": passed, "backlog_bytes": failed},
+        }
         return event(hour, "flow_progress", details, update)
 
     def described(table: str, *columns: str) -> dict:
@@ -90,6 +93,7 @@ def tables(spark: SparkSession) -> Iterator[None]:
         [
             described("c.silver.members_changes", "member_id", "email_normalised", "city", "_op"),
             described("c.silver.members", "member_id", "city"),
+            described("c.gold.dim_customer", "customer_name", "customer_id"),
             described("members_normalised", "city"),
             checked(1, "u1", 8, 2),
             event(2, "update_progress", {"state": "COMPLETED"}, "u1"),
@@ -107,11 +111,20 @@ def tables(spark: SparkSession) -> Iterator[None]:
     put("ops", "dq_results", checks, CHECKED)
     now = datetime(2026, 3, 1, tzinfo=UTC)
     run = {"source_table": "shop.members", "status": "succeeded", "mode": "incremental", "ended_at": now}
-    put("ops", "ingest_runs", [{**run, "rows_landed": 15}, {**run, "mode": "reconcile", "rows_source": 13}], RUNS)
+    put(
+        "ops",
+        "ingest_runs",
+        [
+            {**run, "rows_landed": 15},
+            {**run, "mode": "reconcile", "rows_source": 13, "rows_landed": 3, "rows_deleted": 1},
+        ],
+        RUNS,
+    )
     put("bronze", "members", [(str(n),) for n in range(14)], "member_id STRING")
     put("silver", "members_changes", [(str(n),) for n in range(12)], "member_id STRING")
     put("silver", "members", [(str(n),) for n in range(12)], "member_id STRING")
     refused = [(date(2026, 3, 1), ["email_valid"]), (date(2026, 3, 1), ["email_valid", "city_present"])]
+    put("silver", "members_history", [(str(n), None) for n in range(13)], "member_id STRING, __END_AT TIMESTAMP")
     put("silver", "members_quarantine", refused, "ingest_date DATE, failed_rules ARRAY<STRING>")
     put("silver", "invoices_quarantine", [], "landed_at TIMESTAMP, failed_rules ARRAY<STRING>")
     put(
@@ -177,10 +190,10 @@ def test_every_query_runs_and_returns_what_tiles_ask_for(
     assert failing["failing_since"].startswith("2026-03-01T01:00")
     assert [(r["rows"], r["missing"]) for r in found["row_counts"].rows] == [
         (13, None),
-        (15, None),
-        (14, 1),
+        (18, 2),
+        (14, 4),
         (14, 0),
-        (12, None),
+        (12, 1),
     ]
     assert [(r["reason"], r["quarantined"]) for r in found["quarantine"].rows] == [
         ("email_valid", 2),
@@ -195,9 +208,22 @@ def test_every_query_runs_and_returns_what_tiles_ask_for(
     (error,) = found["errors"].rows
     assert (error["class"], error["errors"], error["table"]) == ("X", 1, "silver.members_changes")
     assert [(c["table"], c["columns"], c["columns_with_rule"], c["share_of_all"]) for c in found["coverage"].rows] == [
-        ("silver.members_changes", 4, 3, 0.5),
-        ("silver.members", 2, 0, 0.5),
+        ("silver.members_changes", 4, 3, 0.375),
+        ("gold.dim_customer", 2, 0, 0.375),
+        ("silver.members", 2, 0, 0.375),
     ]
+    kept = ("table", "personal_columns", "masked", "not_granted", "readable", "share_kept", "masked_of_all")
+    assert [tuple(r[name] for name in kept) for r in found["privacy"].rows] == [
+        ("gold.dim_customer", 1, 1, 0, 0, 1.0, "1 of 4"),
+        ("silver.members", 1, 0, 1, 0, 1.0, "1 of 4"),
+        ("silver.members_changes", 2, 0, 2, 0, 1.0, "1 of 4"),
+    ]
+    records: dict[tuple[str, str], int] = {}
+    for row in found["outcomes"].rows:
+        key = row["rule"], row["outcome"]
+        records[key] = records.get(key, 0) + row["records"]
+    assert records[("email_valid", "passed")] == 12 and records[("email_valid", "refused")] == 3
+    assert [(r["table"], r["backlog_bytes"]) for r in found["backlog"].rows] == [("silver.members_changes", 1)]
     flags = ("is_credit_note", "does_not_reconcile", "has_unknown_customer", "has_no_exchange_rate")
     assert [tuple(r[flag] for flag in flags) for r in found["invoices"].rows] == [(0, 0, 0, 0), (1, 1, 1, 1)]
     assert found["invoices_with_quantity_over_10"].rows == ({"invoices_with_quantity_over_10": 1},)

@@ -4,7 +4,7 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.bridge_customer_member (
   customer_member_sk STRING NOT NULL COMMENT 'SHA-256 of customer, member and first day',
   customer_sk STRING NOT NULL COMMENT 'Customer; it need not have bought yet',
   customer_id STRING NOT NULL COMMENT 'Identifier of the customer on invoices (BT-46)',
-  member_id STRING NOT NULL COMMENT 'Identifier of the member in silver.members',
+  member_id STRING NOT NULL MASK ${silver_schema}.mask_all COMMENT 'Identifier of the member in silver.members',
   match_method STRING NOT NULL COMMENT 'crosswalk if the pair was landed, same_id if invoices carry the member''s id',
   valid_from DATE NOT NULL COMMENT 'First day on which they are the same',
   valid_to DATE NOT NULL COMMENT 'Last such day; 9999-12-31 until further notice',

@@ -3,7 +3,7 @@
 CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.dim_customer (
   customer_sk STRING NOT NULL COMMENT 'SHA-256 of the customer id, of -1 for the unknown customer',
   customer_id STRING COMMENT 'Identifier of the customer (BT-46); NULL for the unknown one',
-  customer_name STRING NOT NULL COMMENT 'Name on the newest document that has one (BT-44), else the id',
+  customer_name STRING NOT NULL MASK ${silver_schema}.mask_name COMMENT 'Name on the newest document that has one (BT-44), else the id',
   is_inferred BOOLEAN NOT NULL COMMENT 'Whether the customer is known from documents only, as no member (bridge_customer_member)',
   CONSTRAINT dim_customer_pk PRIMARY KEY (customer_sk) RELY
 )
