@@ -109,15 +109,34 @@ PIPELINE = """
 """
 
 
+IN_SQL = """
+    CREATE OR REFRESH STREAMING TABLE by_query
+      FLOW AUTO CDC FROM SNAPSHOT (SELECT k, v FROM members) KEYS (k) STORED AS SCD TYPE 2;
+    CREATE OR REFRESH STREAMING TABLE by_version;
+    CREATE FLOW versions AS AUTO CDC INTO by_version
+      FROM SNAPSHOT (SELECT k, v + day AS v FROM members CROSS JOIN current_snapshot_version())
+      WITH VERSION (
+        SELECT day FROM VALUES (1), (2), (3) AS t(day)
+        WHERE day > coalesce((SELECT day FROM last_snapshot_version()), 1) ORDER BY day LIMIT 1
+      )
+      KEYS (k) STORED AS SCD TYPE 2;
+"""
+
+
 def test_by_table_each_update_is_a_version_by_function_one_update_takes_all(project: Project):
     project.source("a.py", PIPELINE)
+    project.source("b.sql", IN_SQL)
     project.land("1.json", {"k": "a", "v": 1}, {"k": "b", "v": 2})
     first = project.update()
     assert first.succeeded, first.error
     assert {f.dataset.split(".")[-1]: f.counts for f in first.flows if "by_" in f.dataset} == {
         "by_table": {},
         "by_function": {},
+        "by_query": {},
+        "by_version": {},
     }
+    versions = [("a", 3, 2, 3), ("a", 4, 3, None), ("b", 4, 2, 3), ("b", 5, 3, None)]
+    assert project.rows("by_version") == versions
     assert project.rows("by_function") == [("2", 0), ("a", 2)]
     (hydration,) = (flow for flow in first.flows if flow.dataset.endswith("hydrated"))
     assert (hydration.upserted, [(r.passed, r.failed) for r in hydration.expectations]) == (2, [(1, 1)])
@@ -125,6 +144,8 @@ def test_by_table_each_update_is_a_version_by_function_one_update_takes_all(proj
     project.land("2.json", {"k": "a", "v": 5})
     assert project.update().succeeded
     assert project.rows("hydrated") == [("a", 1), ("b", 2)] == project.rows("of_stream")
+    assert project.rows("by_version") == versions, "no version is later"
+    assert project.rows("by_query", "k", "v") == project.rows("by_table", "k", "v")
     rows = project.spark.table(f"{project.schema}.by_table").orderBy("k", "__START_AT").collect()
     assert [(r.k, r.v, r["__END_AT"] is None) for r in rows] == [("a", 1, False), ("a", 5, True), ("b", 2, False)]
     assert rows[0]["__END_AT"] == rows[1]["__START_AT"] == rows[2]["__END_AT"] > rows[0]["__START_AT"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -338,10 +340,15 @@ def test_spark_sql_views_snapshots_and_delta_tables(tmp_path):
 
 def test_following_a_source_does_nothing_to_the_machine(tmp_path, capfd):
     (tmp_path / "kept").write_text("")
+    (tmp_path / "held").write_text("")
+    # In a circle, so that only a collection finds it.
+    holder = type("Holder", (), {})
+    weakref.finalize(holder, os.remove, tmp_path / "held")
+    del holder
     found = graph_of(
         tmp_path,
         a__py=f"""
-            import logging, os, pathlib, shutil, subprocess, sys, time
+            import gc, logging, os, pathlib, shutil, subprocess, sys, time
             import urllib.request
             import dlt
 
@@ -353,6 +360,8 @@ def test_following_a_source_does_nothing_to_the_machine(tmp_path, capfd):
             open(folder / "opened", "w").write("x")
             os.makedirs(folder / "made")
             os.remove(folder / "kept")
+            # What others have left behind goes all the same.
+            gc.collect()
             shutil.rmtree(folder)
             subprocess.run(["touch", str(folder / "run")])
             os.system(f"touch {{folder}}/system")
@@ -479,10 +488,8 @@ def test_parameters_and_templates_in_sql(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("for f in dbutils.fs.ls('/x'):\n    @dlt.table(name=f'bronze_{f.name}')\n    def t(): pass\n", 3,
-         "the name of a dataset comes from dbutils.fs.ls('/x')[…].name, which only a running pipeline knows"),
-        ("from conf import NAMES\nfor name in NAMES:\n    @dlt.table(name=name)\n    def t(): pass\n", 4,
-         "the name of a dataset comes from conf.NAMES[…], which only a running pipeline knows"),
+        ("for n in spark.table('x').collect()[0].name[:3]:\n    @dlt.table(name=str(n)[:-3])\n    def t(): pass\n", 3,
+         "the name of a dataset comes from a piece of a value"),
         ("import conf\ndlt.create_streaming_table(**conf.OPTIONS)\n", 3, "missing 1 required positional argument"),
         ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
         ("print 'hello'\n", 2, "syntax error"),
@@ -642,10 +649,78 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
                 def build(self, name):
                     @dlt.table(name=name)
                     def made(): return spark.range(1)
+
+                def ingest(self, properties=None):
+                    dlt.create_streaming_table(f"{self.name}_raw", table_properties=properties)
+
+                    @dlt.append_flow(target=f"{self.name}_raw")
+                    def flow(): return self.spark.readStream.table(self.source)
         """,
     )
+    assert inputs(found) == {"${name}": (), "${self.name}_raw": ("${self.source}",)}
+    assert found.notes[-2:] == [
+        "a.py:10: Builder.build() is not called here; its parameters stand for themselves",
+        "a.py:14: Builder.ingest() is not called here; its parameters stand for themselves",
+    ]
+    found = graph_of(tmp_path, a__py="import dlt\ndef make(n):\n    dlt.view(name=n[0] + undefined)\n")
     (fault,) = found.errors
-    assert (fault.line, fault.message) == (10, "defines no dataset; build() would, and is not called")
+    assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")
+
+
+def test_what_stands_for_many_datasets_is_shown_once(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import json, os
+            from pathlib import Path
+            import dlt
+            from pyspark.sql import functions as F
+            from conf import NAMES
+            from helpers import *
+
+            tables = json.load(open("/Volumes/x/tables.json"))
+            if not os.path.isdir("/Volumes/x") or not Path("/Workspace/y").exists():
+                raise RuntimeError("nothing to do")
+            by_source = {table["source"]: table for table in tables}
+            made = set()
+            for table in tables:
+                if table["skip"] or table["name"] in {"a", "b"} or table["kind"] not in ("x", "y"):
+                    continue
+                if table["source"] in by_source and table["name"] not in made:
+                    made.add(table["name"])
+
+                    @dlt.table(name=f"bronze_{table['name']}")
+                    def bronze(table=table):
+                        return spark.readStream.table(table["source"])
+
+            for name in NAMES:
+                @dlt.view(name=name)
+                @checked(name)
+                def view():
+                    return spark.table("x")
+
+            if "prod" in spark.conf.get("env"):
+                @dlt.table
+                def streamed():
+                    return read_json_stream("/x")
+        """,
+    )
+    bronze = "bronze_${load(open('/Volumes/x/tables.json'))[…]['name']}"
+    assert inputs(found) == {
+        bronze: ("${load(open('/Volumes/x/tables.json'))[…]['source']}",),
+        "${conf.NAMES[…]}": ("x",),
+        "streamed": (),
+    }
+    assert kinds(found)[bronze] == kinds(found)["streamed"] == "streaming_table"
+    many = "it stands for as many datasets as there are"
+    for note in (
+        "a.py:9: depends on /Volumes/x/tables.json, which is not here",
+        "a.py:10: depends on '/Volumes/x' is there, which only a running pipeline knows",
+        f"a.py:25: the name of a dataset comes from conf.NAMES[…], which only a running pipeline knows; {many}",
+        "a.py:25: ${conf.NAMES[…]} has a decorator that is not here; what it adds, such as expectations, is not known",
+        "a.py:31: what streamed reads, and whether as a stream, is in read_json_stream('/x'), which is not here",
+    ):
+        assert note in found.notes
 
 
 def test_what_absent_modules_say_stands_for_itself(tmp_path):

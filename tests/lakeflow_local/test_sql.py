@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines.graph import Action, AutoCdc, Column, Expectation, Flow, ForeignKey, Kind, PrimaryKey
+from lakeflow_local.pipelines.graph import (
+    Action,
+    AutoCdc,
+    Column,
+    Expectation,
+    Flow,
+    ForeignKey,
+    Kind,
+    PrimaryKey,
+    Snapshot,
+)
 from lakeflow_local.pipelines.sql import (
     CreateDataset,
     CreateFlow,
@@ -318,6 +328,24 @@ class TestAutoCdc:
         assert (flow.name, flow.target, flow.query, flow.cdc) == ("t", "t", None, AutoCdc("s", ("k",), "q"))
         assert flow.once is False
 
+    def test_from_snapshots(self):
+        of_table = flow_of("CREATE STREAMING TABLE t FLOW AUTO CDC FROM SNAPSHOT a.b KEYS (k) STORED AS SCD TYPE 2")
+        assert (of_table.target, of_table.snapshot) == ("t", Snapshot(("k",), source="a.b", scd_type=2))
+        versions = "WITH VERSION (SELECT max(v) AS v FROM s WHERE v > (SELECT v FROM last_snapshot_version()))"
+        of_query = flow_of(
+            f"CREATE FLOW f AS AUTO CDC INTO t FROM SNAPSHOT (SELECT * FROM s) {versions} KEYS (k) TRACK HISTORY ON a"
+        ).snapshot
+        assert (of_query.query, of_query.version_query) == ("SELECT * FROM s", versions[14:-1])
+        assert of_query.track_history == ("a",)
+        into = "CREATE FLOW f AS AUTO CDC INTO t FROM SNAPSHOT"
+        assert "takes KEYS, WITH VERSION" in refused(f"{into} s KEYS (k) SEQUENCE BY x")
+        assert "WITH VERSION needs a query" in refused(f"{into} s {versions} KEYS (k)")
+
+    def test_a_managed_table_is_written_by_flows(self):
+        (statement,) = statements("CREATE TABLE t (CONSTRAINT c EXPECT (a > 0)) FLOW INSERT BY NAME SELECT 1 AS a")
+        assert (statement.dataset.kind, len(statement.flows)) == (Kind.STREAMING_TABLE, 1)
+        assert "CREATE TABLE is not a statement of a pipeline" in refused("CREATE TABLE t AS SELECT 1")
+
     @pytest.mark.parametrize("once", ["AUTO CDC ONCE INTO t", "AUTO CDC INTO ONCE t"])
     def test_once(self, once):
         assert flow_of(f"CREATE FLOW f AS {once} FROM s KEYS (k) SEQUENCE BY q").once is True
@@ -478,7 +506,7 @@ REFUSED = [
     ("CREATE LIVE TABLE t COMMENT x AS SELECT 1", "expected a string after COMMENT; found x"),
     ("CREATE LIVE TABLE a.b.c.d AS SELECT 1", "has more than three parts"),
     ("CREATE LIVE TABLE my-catalog.a.b AS SELECT 1", "a name with - in it needs back quotes: `my-…`"),
-    ("CREATE TABLE t (a INT)", "CREATE TABLE is not a statement of a pipeline"),
+    ("CREATE TABLE IF NOT EXISTS t (a INT)", "CREATE TABLE is not a statement of a pipeline"),
     ("CREATE OR REPLACE FUNCTION f() RETURN 1", "CREATE FUNCTION is not a statement of a pipeline"),
     ("CREATE SCHEMA s", "CREATE SCHEMA is not a statement of a pipeline"),
     ("SET VARIABLE x = 1", "expected SET key = value"),
@@ -490,9 +518,12 @@ UNSUPPORTED = [
     ("CREATE STREAMING TABLE t USING parquet AS SELECT 1", "USING parquet"),
     ("CREATE GLOBAL TEMPORARY VIEW v AS SELECT 1", "CREATE GLOBAL TEMPORARY VIEW"),
     ("CREATE VIEW v WITH METRICS LANGUAGE YAML AS x", "WITH METRICS"),
-    ("CREATE STREAMING TABLE t FLOW REPLACE WHERE a BY NAME SELECT 1", "FLOW REPLACE WHERE"),
-    ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE USING (a) SELECT 1", "REPLACE USING"),
-    ("CREATE FLOW f AS AUTO CDC INTO t FROM SNAPSHOT (SELECT 1) KEYS (a)", "AUTO CDC FROM SNAPSHOT in SQL"),
+]
+
+NOT_DONE = [
+    ("CREATE STREAMING TABLE t FLOW REPLACE WHERE a > (SELECT 1) BY NAME SELECT 1", "REPLACE WHERE"),
+    ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE WHERE a > 1 SELECT 1", "REPLACE WHERE"),
+    ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE USING (a, b) SEQUENCE BY c SELECT 1", "REPLACE USING"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b STORED AS BITEMPORAL", "STORED AS BITEMPORAL"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b SYSTEM SEQUENCE BY c", "SYSTEM SEQUENCE BY"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b COLUMNS TO UPDATE c", "COLUMNS TO UPDATE"),
@@ -507,6 +538,12 @@ class TestRefused:
     @pytest.mark.parametrize(("text", "name"), UNSUPPORTED)
     def test_what_databricks_alone_has_by_its_name(self, text, name):
         assert f"{name} " in refused(text, kind=UnsupportedError)
+
+    @pytest.mark.parametrize(("text", "name"), NOT_DONE)
+    def test_what_an_update_alone_refuses(self, text, name):
+        flow = flow_of(text)
+        assert (flow.target, flow.refused) == ("t", name)
+        assert flow.query in (None, "SELECT 1")
 
 
 QUERIES = [

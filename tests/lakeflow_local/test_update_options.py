@@ -78,6 +78,14 @@ MORE = """
     @dp.append_flow(target="table")
     def to_table():
         return spark.readStream.table("raw").select("k")
+
+    @dp.foreach_batch_sink(name="counts")
+    def counts(batch, number):
+        batch.write.format("delta").mode("append").save(str(OUT / "counts"))
+
+    @dp.update_flow(target="counts")
+    def to_counts():
+        return spark.readStream.table("raw").groupBy().count()
 """
 SQL = """
     CREATE OR REFRESH MATERIALIZED VIEW outer_sql AS
@@ -146,8 +154,9 @@ def test_what_an_update_takes_on_and_what_it_writes_beside_tables(project: Proje
     read = project.spark.read
     assert sorted(r.k for r in read.json(str(out / "files")).collect()) == ["a", "b", "c"]
     assert sorted(r.k for r in project.spark.table(sunk).collect()) == ["a", "b", "c"]
+    assert [r["count"] for r in read.format("delta").load(str(out / "counts")).collect()] == [3]
     assert sorted(r.k for r in read.format("delta").load(str(out / "each")).collect()) == ["a", "b", "c"]
-    assert {e.origin.sink_name for e in project.events("sink_definition")} == {"files", "table", "each"}
+    assert {e.origin.sink_name for e in project.events("sink_definition")} == {"files", "table", "each", "counts"}
 
     noted = (out / "events").read_text().splitlines()
     assert {"update_progress RUNNING", "flow_progress QUEUED", "update_progress COMPLETED"} <= {*noted}

@@ -1,7 +1,7 @@
 """The Python module of Lakeflow pipelines: `from pyspark import pipelines as dp`, and `import dlt`.
 
 Its functions declare; nothing runs until an update calls the functions that they were given. Signatures are those of
-the Databricks reference (2026). What is not supported is refused by name.
+the Databricks reference (2026). What is not supported is noted, and refused by name in an update.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import registry as declared
 from lakeflow_local.pipelines.graph import (
     Action,
@@ -90,12 +90,10 @@ def _here() -> dict[str, Any]:
     return {"file": place.file, "line": place.line}
 
 
-def _refuse_unknown(function: str, options: Mapping[str, Any], place: Place) -> None:
+def _refused(function: str, options: Mapping[str, Any]) -> str | None:
+    """The arguments that an update cannot do, for `refused` of a flow or a dataset."""
     given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UnsupportedError(
-            f"{function}() does not support the argument {', '.join(given)} here", file=place.file, line=place.line
-        )
+    return f"the argument {', '.join(given)} of {function}()" if given else None
 
 
 def _declares(kind: Kind | None, function_name: str) -> Callable:
@@ -122,13 +120,9 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
         **unknown: Any,
     ) -> Callable:
         place = declared.caller()
-        _refuse_unknown(function_name, unknown, place)
         if format is not None and format.lower() != "delta":
-            raise UnsupportedError(
-                f"format={format!r} of @{function_name} is not supported here; tables are Delta tables",
-                file=place.file,
-                line=place.line,
-            )
+            # Tables are Delta tables.
+            unknown["format"] = format
 
         def declare(function: Callable) -> Callable:
             if not callable(function):
@@ -140,7 +134,8 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
             where = declared.place_of(_unwrapped(function), place)
             dataset = Dataset(
                 name=without_live(function.__name__ if name is None else name),
-                kind=kind,
+                # A flow that replaces rows writes a streaming table, also from a batch.
+                kind=kind if not {"replace_where", "replace_using"} & unknown.keys() else Kind.STREAMING_TABLE,
                 place=where,
                 comment=comment,
                 private=bool(private or temporary),
@@ -152,6 +147,7 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
                 path=path,
                 row_filter=row_filter,
                 spark_conf=_properties(spark_conf),
+                refused=_refused(function_name, unknown),
             )
             flow = Flow(
                 name=dataset.name, target=dataset.name, place=where, function=function, spark_conf=dataset.spark_conf
@@ -177,7 +173,6 @@ materialized_view = _declares(Kind.MATERIALIZED_VIEW, "materialized_view")
 temporary_view = _declares(Kind.TEMPORARY_VIEW, "temporary_view")
 view = _declares(Kind.TEMPORARY_VIEW, "view")
 # Their names in older pipelines.
-create_table = table
 create_view = view
 
 
@@ -201,7 +196,6 @@ def create_streaming_table(
 ) -> None:
     """Declares a streaming table that flows declared elsewhere write."""
     place = declared.caller()
-    _refuse_unknown("create_streaming_table", unknown, place)
     expectations = [
         Expectation(str(rule), _sql(predicate), action)
         for rules, action in (
@@ -227,6 +221,7 @@ def create_streaming_table(
             path=path,
             row_filter=row_filter,
             spark_conf=_properties(spark_conf),
+            refused=_refused("create_streaming_table", unknown),
         )
     )
 
@@ -235,37 +230,69 @@ create_streaming_live_table = create_streaming_table
 create_target_table = create_streaming_table
 
 
-def append_flow(
-    query_function: Callable | None = None,
-    *,
-    target: str | None = None,
-    name: str | None = None,
-    once: bool = False,
-    spark_conf: Mapping[str, Any] | None = None,
-    comment: str | None = None,
-    **unknown: Any,
-) -> Callable:
-    """Declares a flow that adds the rows of the decorated function to the streaming table `target`."""
-    place = declared.caller()
-    _refuse_unknown("append_flow", unknown, place)
-    if target is None:
-        raise LakeflowError("append_flow needs target=, the streaming table it writes", **_here())
+def create_table(query_function: Callable | None = None, **options: Any) -> Callable:
+    """Declares a managed table that append flows write; as a decorator, as in older pipelines, it is `table`."""
+    if query_function is not None or "name" not in options:
+        return table(query_function, **options)
+    create_streaming_table(**options)
+    datasets = declared.active().datasets
+    alone = datasets[-1]
 
     def declare(function: Callable) -> Callable:
-        declared.active().add_flow(
-            Flow(
-                name=function.__name__ if name is None else str(name),
-                target=without_live(target),
-                place=declared.place_of(_unwrapped(function), place),
-                function=function,
-                once=bool(once),
-                spark_conf=_properties(spark_conf),
-                comment=comment,
-            )
-        )
-        return function
+        if datasets[-1] is alone:
+            datasets.pop()
+        return table(**options)(function)
 
-    return declare if query_function is None else declare(query_function)
+    return declare
+
+
+def _writes(function_name: str, what: str, output_mode: str = "append", refused: str | None = None) -> Callable:
+    """A decorator of a flow that writes a dataset which is declared elsewhere.
+
+    Args:
+        what: what its target is, for errors.
+        refused: what of it an update does not do, for `Flow.refused`.
+    """
+
+    def decorator(
+        query_function: Callable | None = None,
+        *,
+        target: str | None = None,
+        name: str | None = None,
+        once: bool = False,
+        spark_conf: Mapping[str, Any] | None = None,
+        comment: str | None = None,
+        **unknown: Any,
+    ) -> Callable:
+        place = declared.caller()
+        if target is None:
+            raise LakeflowError(f"{function_name} needs target=, the {what} it writes", **_here())
+
+        def declare(function: Callable) -> Callable:
+            declared.active().add_flow(
+                Flow(
+                    name=function.__name__ if name is None else str(name),
+                    target=without_live(target),
+                    place=declared.place_of(_unwrapped(function), place),
+                    function=function,
+                    once=bool(once),
+                    output_mode=output_mode,
+                    spark_conf=_properties(spark_conf),
+                    comment=comment,
+                    refused=refused or _refused(function_name, unknown),
+                )
+            )
+            return function
+
+        return declare if query_function is None else declare(query_function)
+
+    decorator.__name__ = decorator.__qualname__ = function_name
+    return decorator
+
+
+append_flow = _writes("append_flow", "streaming table")
+update_flow = _writes("update_flow", "sink", output_mode="update")
+replace_flow = _writes("replace_flow", "streaming table", refused="replace_flow")
 
 
 def _expects(function_name: str, action: Action, many: bool) -> Callable:
@@ -330,12 +357,15 @@ def _condition(expression: Any) -> str | None:
     return None if expression is None or expression is False else _sql(expression)
 
 
-def _scd_type(given: str | int, place: Place) -> int:
+def _scd_type(given: str | int, place: Place) -> tuple[int, str | None]:
+    """The type, and what of it is refused: a bitemporal table has the columns of type 2, and others."""
+    if str(given).lower() == "bitemporal":
+        return 2, f"stored_as_scd_type={given!r}"
     if str(given) not in ("1", "2"):
-        raise UnsupportedError(
-            f"stored_as_scd_type={given!r} is not supported; 1 and 2 are", file=place.file, line=place.line
+        raise LakeflowError(
+            f"stored_as_scd_type={given!r} is none of 1, 2 and 'bitemporal'", file=place.file, line=place.line
         )
-    return int(given)
+    return int(given), None
 
 
 def create_auto_cdc_flow(
@@ -360,8 +390,7 @@ def create_auto_cdc_flow(
 ) -> None:
     """Declares a flow that applies the changes of `source` to `target` by `keys`, in the order of `sequence_by`."""
     place = declared.caller()
-    _refuse_unknown("create_auto_cdc_flow", unknown, place)
-    scd_type = _scd_type(stored_as_scd_type, place)
+    scd_type, refused = _scd_type(stored_as_scd_type, place)
     if column_list and except_column_list:
         raise LakeflowError("give column_list or except_column_list, not both", file=place.file, line=place.line)
 
@@ -382,7 +411,14 @@ def create_auto_cdc_flow(
         ignore_null_except=_names(ignore_null_updates_except_column_list),
     )
     declared.active().add_flow(
-        Flow(name=str(name or flow_name or target), target=target, place=place, cdc=cdc, once=bool(once))
+        Flow(
+            name=str(name or flow_name or target),
+            target=target,
+            place=place,
+            cdc=cdc,
+            once=bool(once),
+            refused=refused or _refused("create_auto_cdc_flow", unknown),
+        )
     )
 
 
@@ -409,7 +445,7 @@ def create_auto_cdc_from_snapshot_flow(
         snapshot_and_version: the name of `source` in older pipelines.
     """
     place = declared.caller()
-    _refuse_unknown("create_auto_cdc_from_snapshot_flow", {**unknown, "once": once or None}, place)
+    scd_type, refused = _scd_type(stored_as_scd_type, place)
     source = snapshot_and_version if source is None else source
     if source is None or not keys:
         missing = "source" if source is None else "keys"
@@ -419,11 +455,14 @@ def create_auto_cdc_from_snapshot_flow(
         keys=_names(keys),
         source=without_live(source) if isinstance(source, str) else None,
         function=None if isinstance(source, str) else source,
-        scd_type=_scd_type(stored_as_scd_type, place),
+        scd_type=scd_type,
         track_history=_selection(track_history_column_list),
         track_history_except=_names(track_history_except_column_list),
     )
-    declared.active().add_flow(Flow(name=str(name or target), target=target, place=place, snapshot=snapshot))
+    refused = refused or _refused("create_auto_cdc_from_snapshot_flow", {**unknown, "once": once or None})
+    declared.active().add_flow(
+        Flow(name=str(name or target), target=target, place=place, snapshot=snapshot, refused=refused)
+    )
 
 
 apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
@@ -462,19 +501,6 @@ def on_event_hook(
         return function
 
     return declare if function is None else declare(function)
-
-
-def _not_supported(name: str) -> Callable:
-    def refuse(*_: Any, **__: Any) -> None:
-        place = declared.caller()
-        raise UnsupportedError(f"{name} is not supported by lakeflow_local yet", file=place.file, line=place.line)
-
-    refuse.__name__ = refuse.__qualname__ = name
-    return refuse
-
-
-update_flow = _not_supported("update_flow")
-replace_flow = _not_supported("replace_flow")
 
 
 @contextmanager

@@ -84,9 +84,10 @@ class _StandIns:
     def _check_stream(self, node: Node, resolved: Any) -> None:
         jvm = self._spark._jvm
         plan = resolved.frame._jdf.queryExecution().analyzed()
-        append = jvm.org.apache.spark.sql.streaming.OutputMode.Append()
+        modes = jvm.org.apache.spark.sql.streaming.OutputMode
+        mode = modes.Update() if resolved.flow.output_mode == "update" else modes.Append()
         try:
-            jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker.checkForStreaming(plan, append)
+            jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker.checkForStreaming(plan, mode)
         except (PySparkException, Py4JJavaError) as error:
             place = resolved.flow.place
             raise LakeflowError(

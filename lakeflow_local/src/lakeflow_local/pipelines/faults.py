@@ -22,6 +22,10 @@ def no_target(flow: Flow, near: Iterable[str] = ()) -> str:
     return f"flow {flow.name} writes {flow.target}, which this pipeline does not define{meant}"
 
 
+def refused(declared: Dataset | Flow) -> str:
+    return f"{declared.refused} is not supported by lakeflow_local"
+
+
 def circle(names: Iterable[str]) -> str:
     """`names` in the order in which they read each other, the first once more at the end."""
     return f"datasets read each other in a circle: {' -> '.join(names)}; let one of them read something else"

@@ -171,7 +171,7 @@ class Flows:
         return self._tables.version(node.table) > before
 
     def _to_sink(self, sink: Sink, resolved: Resolved, frame: DataFrame) -> None:
-        writer = frame.writeStream.outputMode("append")
+        writer = frame.writeStream.outputMode(resolved.flow.output_mode)
         if sink.function is not None:
             self._for_each_batch(writer, resolved, sink.function)
             return

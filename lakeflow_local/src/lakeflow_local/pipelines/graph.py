@@ -83,6 +83,7 @@ class Dataset:
         private: known inside the pipeline only, not published to the catalog.
         schema_ddl: the columns as DDL text where the source gave a whole schema in that form.
         cluster_by_auto: the layout is left to the platform; accepted, has no effect here.
+        refused: as of `Flow`.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Dataset:
     row_filter: str | None = None
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     sink: Sink | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,9 @@ class Flow:
         cdc: set where the rows are changes to be applied, not rows to be added.
         snapshot: set where whole snapshots are compared with the target.
         once: runs in one update only, until a full refresh.
+        output_mode: `update` where a sink gets the rows that a batch changed, as a stream's writer names it.
         schema: the schema that `USE` put in force for unqualified names of this flow, if any.
+        refused: what of it Databricks does and an update here refuses, as it is written; the graph has it.
     """
 
     name: str
@@ -217,7 +221,9 @@ class Flow:
     cdc: AutoCdc | None = None
     snapshot: Snapshot | None = None
     once: bool = False
+    output_mode: str = "append"
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     comment: str | None = None
     catalog: str | None = None
     schema: str | None = None
+    refused: str | None = None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from lakeflow_local.errors import LakeflowError
+from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import auto_cdc, faults, message_buses, sql
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.databricks_sql import log_of, with_json_paths
@@ -188,12 +188,15 @@ class Resolver:
             node = self.find(flow.target)
             if node is not None and node.full in twice and node.flows:
                 continue
-            with self._noting():
+            with self._noting(node):
                 self._check_target(flow, node)
                 node.flows.append(flow)
         for node in self.nodes.values():
             with self._noting(node):
-                if not node.flows:
+                if node.dataset.refused:
+                    place = node.dataset.place
+                    raise UnsupportedError(faults.refused(node.dataset), file=place.file, line=place.line)
+                if not node.flows and not node.broken:
                     raise _at(node.dataset, faults.not_written(node.dataset))
                 if node.is_sink and node.dataset.expectations:
                     raise _at(
@@ -211,6 +214,8 @@ class Resolver:
     def _check_target(self, flow: Flow, node: Node | None) -> None:
         if node is None:
             raise _at(flow, faults.no_target(flow, self.near(flow.target)))
+        if flow.refused:
+            raise UnsupportedError(faults.refused(flow), file=flow.place.file, line=flow.place.line)
         if any(f.name == flow.name for f in node.flows):
             raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
         if node.flows and (flow.snapshot is not None or node.flows[0].snapshot is not None):
@@ -223,6 +228,8 @@ class Resolver:
             )
         if node.flows and bool(node.flows[0].cdc) != bool(flow.cdc):
             raise _at(flow, f"{node.dataset.name} is written by AUTO CDC and by an append flow; choose one")
+        if flow.output_mode == "update" and not node.is_sink:
+            raise _at(flow, f"{node.dataset.name} is no sink; update flows write sinks alone")
         if node.is_sink and (flow.cdc is not None or flow.snapshot is not None or flow.once):
             what = "a flow that runs once" if flow.once else "AUTO CDC"
             raise _at(flow, f"the sink {node.dataset.name} cannot be written by {what}; append flows alone write sinks")
@@ -403,6 +410,8 @@ class Resolver:
             frame = self._frame(flow, node)
         finally:
             _reading.reset(token)
+        if flow.snapshot is not None and flow.snapshot.version_query is not None:
+            flow = replace(flow, snapshot=replace(flow.snapshot, function=self._next_version(flow, node)))
         return Resolved(flow, reading.key, frame, reading.metrics, frozenset(reading.inputs), reading.reads_files)
 
     def _frame(self, flow: Flow, node: Node) -> DataFrame:
@@ -436,10 +445,26 @@ class Resolver:
         self._view(source, reading)
         return reading.views[source.full].isStreaming
 
+    def _next_version(self, flow: Flow, node: Node) -> Callable[[Any], tuple[DataFrame, Any] | None]:
+        """What gives the snapshots of a version query, one after the other, when the flow runs."""
+
+        def next_version(latest: Any) -> tuple[DataFrame, Any] | None:
+            token = _reading.set(self._new_reading(flow, node))
+            try:
+                with self._lock, self._unqualified_names_of(flow):
+                    return auto_cdc.VersionedQuery(self._spark, flow.snapshot)(latest)
+            finally:
+                _reading.reset(token)
+
+        return next_version
+
     def _snapshot(self, snapshot: Snapshot, node: Node) -> DataFrame:
         """A snapshot as it is written: the one of now, or the function's first, for its columns alone."""
+        if snapshot.version_query is not None:
+            return auto_cdc.snapshot_frame(*auto_cdc.VersionedQuery(self._spark, snapshot).columns(), snapshot)
         if snapshot.function is None:
-            rows = self._spark.read.table(snapshot.source)
+            query = snapshot.query
+            rows = self._spark.read.table(snapshot.source) if query is None else self._spark.sql(query)
             return auto_cdc.snapshot_frame(rows, dt.datetime.now(dt.UTC), snapshot)
         given = auto_cdc.next_snapshot(snapshot, None)
         if reading := _reading.get().inputs:

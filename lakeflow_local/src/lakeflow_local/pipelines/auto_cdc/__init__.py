@@ -22,12 +22,14 @@ from lakeflow_local.pipelines.auto_cdc.columns import END, START
 from lakeflow_local.pipelines.auto_cdc.definition import target_schema
 from lakeflow_local.pipelines.auto_cdc.snapshots import apply_snapshots, next_snapshot, snapshot_frame
 from lakeflow_local.pipelines.auto_cdc.target import TARGET_PROPERTIES, Counts
+from lakeflow_local.pipelines.auto_cdc.versions import VersionedQuery
 
 __all__ = [
     "END",
     "START",
     "TARGET_PROPERTIES",
     "Counts",
+    "VersionedQuery",
     "apply_batch",
     "apply_snapshots",
     "next_snapshot",

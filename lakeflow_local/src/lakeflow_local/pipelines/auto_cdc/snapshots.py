@@ -55,6 +55,9 @@ _KEPT_AS: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 def snapshot_frame(rows: DataFrame, version: Any, snapshot: Snapshot) -> DataFrame:
     """A snapshot with the columns of its target.
 
+    Args:
+        version: a value, or a column of its type.
+
     Raises:
         LakeflowError: a column of `snapshot` is not there, or the version is of no kind that has an order.
     """
@@ -161,6 +164,8 @@ def _kind(version: Any) -> type:
 
 
 def _literal(version: Any) -> Column:
+    if isinstance(version, Column):
+        return version
     # A version that begins as an INT may grow beyond.
     return F.lit(version).cast("bigint") if _kind(version) is int else F.lit(version)
 

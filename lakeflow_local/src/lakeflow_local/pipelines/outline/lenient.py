@@ -10,9 +10,11 @@ import ast
 import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -21,6 +23,8 @@ from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import (
     Base,
     Symbol,
+    decided,
+    described,
     doubt,
     is_unknown,
     known_parts,
@@ -32,6 +36,7 @@ from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
 _CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
+_WITHIN, _UNLESS = "__lakeflow_within__", "__lakeflow_unless__"
 _MEANT = (LakeflowError, NotebookExit, StopIteration)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
@@ -39,6 +44,7 @@ _DEEPEST = 6000
 _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
 _CHECKED = frozenset({"stored_as_scd_type", "column_list", "except_column_list"})
 _DATASETS = (api.table, api.materialized_view, api.temporary_view, api.view)
+_PRESENT = frozenset({os.path.exists, os.path.isdir, os.path.isfile, Path.exists, Path.is_dir, Path.is_file})
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
 
@@ -74,6 +80,20 @@ class _Rewriter(ast.NodeTransformer):
             return node
         return ast.copy_location(ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, node.slice], []), node)
 
+    def visit_If(self, node: ast.If) -> ast.If:
+        if not node.orelse and _leaves(node.body[-1]):
+            node.test = _flipped(node.test)
+        self.generic_visit(node)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        if len(node.ops) != 1 or not isinstance(node.ops[0], ast.In | ast.NotIn):
+            return node
+        wanted = ast.Constant(isinstance(node.ops[0], ast.In))
+        call = ast.Call(ast.Name(_WITHIN, ast.Load()), [node.left, *node.comparators, wanted], [])
+        return ast.copy_location(call, node)
+
     def visit_Try(self, node: ast.Try) -> ast.Try:
         prepared = any(map(_has_no_file, node.handlers))
         self.generic_visit(node)
@@ -103,6 +123,23 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return node
+
+
+def _leaves(node: ast.stmt) -> bool:
+    """Whether it goes to the next round, or away, without a value."""
+    return isinstance(node, ast.Continue | ast.Raise) or (isinstance(node, ast.Return) and node.value is None)
+
+
+def _flipped(test: ast.expr) -> ast.expr:
+    """The test of what leaves early, so that where it is not known, it is first taken as false."""
+    if isinstance(test, ast.BoolOp):
+        test.values = list(map(_flipped, test.values))
+    elif isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.In | ast.NotIn):
+        test.ops = [ast.NotIn() if isinstance(test.ops[0], ast.In) else ast.In()]
+        return ast.copy_location(ast.UnaryOp(ast.Not(), test), test)
+    elif not isinstance(test, ast.UnaryOp):
+        return ast.copy_location(ast.Call(ast.Name(_UNLESS, ast.Load()), [test], []), test)
+    return test
 
 
 def _has_no_file(handler: ast.ExceptHandler) -> bool:
@@ -151,6 +188,9 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         elif not (isinstance(error, _Deed) or type(error).__module__.startswith("pyspark.") or is_unknown(given)):
             raise
         return _with_texts(function, args, kwargs)
+    if result is False and getattr(function, "__func__", function) in _PRESENT:
+        # On Databricks it is there, as a rule.
+        return Symbol(f"{shown(args[0] if args else function.__self__)} is there")
     if getattr(function, "__name__", "") == "get" and args:
         owner = getattr(function, "__self__", None)
         if isinstance(owner, dict) and args[0] not in owner and (meant := _under_unknown_key(owner)) is not None:
@@ -226,6 +266,21 @@ def _item(value: Any, key: Any) -> Any:
         return Symbol(f"…[{shown(key)}]")
 
 
+def _within(item: Any, values: Any, wanted: bool) -> bool:
+    """`item in values`, or `not in`: where it depends on what is not known, the condition as it is written is asked."""
+    if isinstance(values, Symbol) or not (is_unknown(item) or is_unknown(values)):
+        return (item in values) is wanted
+    if isinstance(values, str):
+        found = isinstance(item, str) and item in known_parts(values)
+    else:
+        values = list(values)
+        found = any(each is item or repr(each) == repr(item) for each in values)
+    if found or not values:
+        return found is wanted
+    unknown = item if is_unknown(item) else next(filter(is_unknown, values), values)
+    return decided(described(unknown) if isinstance(unknown, str) else shown(unknown))
+
+
 def _keywords(value: Any) -> Any:
     """What `**value` gives; a symbol gives itself, under its own name."""
     return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
@@ -276,8 +331,21 @@ _guarded = False
 def _guard(event: str, given: tuple) -> None:
     if not _guarded:
         return
-    if _DEEDS.match(event) or (event == "open" and isinstance(given[2], int) and given[2] & _WRITES):
+    deed = _DEEDS.match(event) or (event == "open" and isinstance(given[2], int) and given[2] & _WRITES)
+    if deed and _is_by_a_source():
         raise _Deed(f"{event} is not done while a source is followed")
+
+
+def _is_by_a_source() -> bool:
+    """Whether a source does it, rather than another thread, or a finaliser that happens to run now."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(PREFIX):
+            return True
+        if frame.f_code.co_name == "__del__" or frame.f_code is weakref.finalize.__call__.__code__:
+            return False
+        frame = frame.f_back
+    return False
 
 
 sys.addaudithook(_guard)
@@ -285,7 +353,7 @@ sys.addaudithook(_guard)
 
 @contextmanager
 def no_deeds() -> Iterator[None]:
-    """Nothing is written, started or connected to; what tries gives a symbol."""
+    """Sources write, start and connect to nothing; what tries gives a symbol."""
     global _guarded
     before, _guarded = _guarded, True
     try:
@@ -300,5 +368,7 @@ names = {
     _KEYWORDS: _keywords,
     _CAUGHT: _caught,
     _INHERITED: _inherited,
+    _WITHIN: _within,
+    _UNLESS: lambda value: not value if isinstance(value, Symbol) else value,
     _PREPARED: _prepared_for_no_file,
 }

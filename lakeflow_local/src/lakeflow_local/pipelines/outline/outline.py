@@ -23,7 +23,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import faults, sql
+from lakeflow_local.pipelines import faults
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
@@ -34,7 +34,6 @@ from lakeflow_local.pipelines.outline.symbols import (
     TableRead,
     described,
     has_pieces,
-    known_parts,
     named,
     one_way,
     symbols_in,
@@ -52,6 +51,7 @@ _DEFINES = frozenset({
     "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
     "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
 })  # fmt: skip
+_STREAMS_BY_NAME = re.compile(r"stream|auto_?loader|cloud_?files", re.IGNORECASE)
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
 
@@ -126,12 +126,37 @@ class _Missing(dict):
 
 
 class _Loader(Loader):
-    def __init__(self, registry: Registry, world: World, outline: Outline, configuration: Mapping[str, str]):
+    def __init__(self, path: Path, world: World, outline: Outline, configuration: Mapping[str, str]):
         values = _Missing(configuration)
         super().__init__(
-            registry, configuration=values, parameters=values, names=world.names, report=outline.notes.append
+            Registry(), configuration=values, parameters=values, names=world.names, report=outline.notes.append
         )
+        self.path = path
         self._world = world
+        self._modules: list[dict[str, Any]] = []
+
+    def module(self, path: Path) -> dict[str, Any]:
+        self._modules.append(super().module(path))
+        return self._modules[-1]
+
+    def call_what_defines(self, registry: Registry) -> None:
+        """Calls the functions of a file that only helps, if they define datasets; their parameters are stand-ins.
+
+        Args:
+            registry: gets what they declare.
+        """
+        for module in self._modules:
+            for owner, function in _definers(_tree(self.path)):
+                called = module.get(owner or function.name)
+                called = vars(called).get(function.name) if owner and isinstance(called, type) else called
+                called = getattr(called, "__func__", called)
+                if not inspect.isfunction(called):
+                    continue
+                with contextlib.suppress(Exception), collecting(registry):
+                    called(**_stand_ins(called, self._world))
+                    place = f"{self.path.name}:{function.lineno}"
+                    name = f"{owner}.{function.name}" if owner else function.name
+                    self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         return lenient.code_of(tree, file)
@@ -167,20 +192,45 @@ def outline(
     """
     found = Outline()
     world = World([root], configuration)
-    registries = []
+    loaders = []
     for path in sources:
-        registry = Registry()
         world.open_names = False
+        loaders.append(loader := _Loader(path, world, found, configuration))
         with _caught(found, path):
-            _Loader(registry, world, found, configuration).load(path)
-        registries.append(registry)
+            loader.load(path)
+    registries = [loader.registry for loader in loaders]
     _Assembly(found, world, names, whole).add(registries)
-    forget_modules()
     found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
     only_flows = not whole and any(registry.flows for registry in registries)
     if not (found.datasets or found.errors or only_flows):
-        found.errors.append(_without_dataset(sources, world.absent))
+        registry = Registry()
+        for loader in loaders:
+            with _caught(found, loader.path):
+                loader.call_what_defines(registry)
+        if registry.datasets:
+            _Assembly(found, world, names, False).add([registry])
+        else:
+            found.errors.append(_without_dataset(sources, world.absent))
+    forget_modules()
     return found
+
+
+def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
+    """The functions of a file, and the methods of its classes, that define datasets."""
+    for node in ast.iter_child_nodes(tree):
+        for function in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(function, ast.FunctionDef) and any(map(_defines, ast.walk(function))):
+                yield (node.name if isinstance(node, ast.ClassDef) else None), function
+
+
+def _stand_ins(function: Callable, world: World) -> dict[str, Any]:
+    """Values for the parameters of a function that have none."""
+    return {
+        name: world.spark if name == "spark" else world.stand_in(name)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
 
 
 def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
@@ -303,12 +353,15 @@ class _Assembly:
         self._found.errors.append(Fault(str(place.file), place.line, described(message)))
 
     def _define(self, dataset: Dataset) -> None:
-        if unknown := self._unknown_part(dataset.name):
+        if has_pieces(dataset.name):
             self._refused.add(dataset.name)
             self._fail(
-                f"the name of a dataset comes from {unknown}, which only a running pipeline knows", dataset.place
+                "the name of a dataset comes from a piece of a value, which only a running pipeline knows",
+                dataset.place,
             )
             return
+        self._note_unknown_name(dataset)
+        self._note_refused(dataset)
         full = self._full(dataset.name, dataset.kind)
         if (other := self._datasets.get(full)) is not None:
             self._fail(faults.already_defined(dataset, other.place), dataset.place)
@@ -317,6 +370,7 @@ class _Assembly:
         self._flows[full] = []
 
     def _attach(self, flow: Flow) -> None:
+        self._note_refused(flow)
         full = self._find(flow.target) or self._find_alike(flow.target)
         if full is not None:
             self._flows[full].append(flow)
@@ -332,17 +386,20 @@ class _Assembly:
         elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
             self._fail(faults.no_target(flow), flow.place)
 
-    def _unknown_part(self, name: str) -> str | None:
-        """What makes a name unknown: nothing of its last part is known, or it stands for many.
+    def _note_refused(self, declared: Dataset | Flow) -> None:
+        if declared.refused:
+            place = declared.place
+            note = f"{place.file.name}:{place.line}: an update refuses it: {faults.refused(declared)}"
+            self._found.notes.append(described(note))
 
-        Settings, and what a module that is not here says, stand for themselves.
-        """
-        if has_pieces(name):
-            return "a piece of a value"
-        unknown = [part for part in _not_settings(name) if EACH in part or not self._world.is_absent(part)]
-        if not unknown or (all(EACH not in part for part in unknown) and known_parts(sql.normalise(name)[-1])):
-            return None
-        return next((part for part in unknown if EACH in part), unknown[-1])
+    def _note_unknown_name(self, dataset: Dataset) -> None:
+        """Says where a name that stands for itself comes from, other than settings and modules that are not here."""
+        for part in _not_settings(dataset.name):
+            if EACH in part or not self._world.is_absent(part):
+                place = f"{dataset.place.file.name}:{dataset.place.line}"
+                many = "; it stands for as many datasets as there are" if EACH in part else ""
+                told = f"{place}: the name of a dataset comes from {part}, which only a running pipeline knows{many}"
+                self._found.notes.append(described(told))
 
     def _full(self, name: str, kind: Kind | None = None, flow: Flow | None = None) -> str:
         if kind in (Kind.TEMPORARY_VIEW, Kind.SINK):
@@ -453,7 +510,10 @@ class _Assembly:
         if flow.snapshot is not None and flow.snapshot.function is not None:
             # At first there is no version, later there is one.
             return self._followed(flow.snapshot.function, flow, (None,), (Symbol("latest_version"),))
-        text = flow.query or (flow.cdc and flow.cdc.source_query) or (flow.snapshot and flow.snapshot.query)
+        if flow.snapshot is not None:
+            queries = filter(None, (flow.snapshot.query, flow.snapshot.version_query))
+            return _Read(set().union(*(self._of_query(query, flow).inputs for query in queries)), True)
+        text = flow.query or (flow.cdc and flow.cdc.source_query)
         if text:
             return self._of_query(text, flow)
         return self._followed(flow.function, flow) if flow.function is not None else _Read()
@@ -497,7 +557,12 @@ class _Assembly:
                 read.streaming = read.streaming or symbol._streaming
             elsewhere = next((repr(s) for s in results if self._world.is_absent(repr(s))), elsewhere)
         if followed:
+            if isinstance(function, Symbol):
+                place = f"{flow.place.file.name}:{flow.place.line}"
+                told = f"{place}: {flow.name} has a decorator that is not here"
+                self._found.notes.append(named(f"{told}; what it adds, such as expectations, is not known"))
             if elsewhere and not read.inputs and not read.streaming:
+                read.streaming = _STREAMS_BY_NAME.search(elsewhere) is not None
                 place = f"{flow.place.file.name}:{flow.place.line}"
                 told = f"{place}: what {flow.name} reads, and whether as a stream, is in {elsewhere}, which is not here"
                 self._found.notes.append(named(told))

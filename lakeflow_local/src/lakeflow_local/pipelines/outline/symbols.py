@@ -132,7 +132,8 @@ def asking() -> FrameType:
     return frame
 
 
-def _decided(text: str) -> bool:
+def decided(text: str) -> bool:
+    """Whether a condition on what is not known holds, on the way that is taken."""
     # A type hint is compared with the special forms, and is none of them.
     if asking().f_code.co_filename == typing.__file__:
         return False
@@ -151,7 +152,7 @@ class Setting(str):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, str) or not other or isinstance(other, Setting):
             return str.__eq__(self, other)
-        return _decided(described(self))
+        return decided(described(self))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -282,13 +283,13 @@ class Symbol:
         raise StopIteration
 
     def __contains__(self, item: Any) -> bool:
-        return _decided(f"{shown(item)} in {self._text}")
+        return decided(f"{shown(item)} in {self._text}")
 
     def __len__(self) -> int:
         return 1 if _path.answer else _MANY
 
     def __bool__(self) -> bool:
-        return _decided(self._text)
+        return decided(self._text)
 
     def __str__(self) -> str:
         return placeholder(self._text)

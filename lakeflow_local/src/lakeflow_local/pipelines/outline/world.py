@@ -227,6 +227,7 @@ class _Builtins(dict):
 
     def __missing__(self, name: str) -> Any:
         if self._world.open_names and not name.startswith("__"):
+            self._world.given.add(name)
             return Symbol(name)
         raise KeyError(name)
 
@@ -241,11 +242,13 @@ class World:
     Attributes:
         absent: the modules and notebooks that sources refer to and that are not here, and the first place that does.
         open_names: names may come from one of those.
+        given: the names that did.
     """
 
     def __init__(self, folders: list[Path], configuration: Mapping[str, str]):
         self.absent: dict[str, tuple[str, int] | None] = {}
         self.open_names = False
+        self.given: set[str] = set()
         self.conf = _Conf("spark.conf", configuration)
         self.spark = _Session(self)
         self.dbutils = _Utils(_Conf("dbutils.widgets", configuration))
@@ -327,7 +330,8 @@ class World:
         # A long text has its middle cut out; a name alone is of a module all of whose names were imported.
         start, cut, _ = text.partition("…")
         return _CONSTANT.fullmatch(text) is not None or any(
-            start.startswith((f"{name}.", f"{name}(")) or (cut and name.startswith(start)) for name in self.absent
+            start.startswith((f"{name}.", f"{name}(")) or (cut and name.startswith(start))
+            for name in (*self.absent, *self.given)
         )
 
     def _lacks(self, name: str) -> None:
@@ -338,6 +342,10 @@ class World:
         """`importlib.import_module`."""
         file = {"__file__": sys._getframe(2).f_code.co_filename}
         return self.import_(str(name).lstrip("."), file, None, ("",), len(str(name)) - len(str(name).lstrip(".")))
+
+    def stand_in(self, name: str) -> Symbol:
+        """A value of that name; what it calls `spark` is the session."""
+        return _Part(name, self)
 
     def module(self, full: str) -> Any:
         return self.known[full] if full in self.known else importlib.import_module(full)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakeflow_local.pipelines.graph import AutoCdc
+from lakeflow_local.pipelines.graph import AutoCdc, Snapshot
 from lakeflow_local.pipelines.sql.cursor import Cursor
 from lakeflow_local.pipelines.sql.tokens import is_name
 
 _CDC_CLAUSES = (
     ("FROM",), ("KEYS", "("), ("IGNORE", "NULL", "UPDATES"), ("APPLY", "AS"), ("SEQUENCE", "BY"),
     ("SYSTEM", "SEQUENCE", "BY"), ("COLUMNS", "TO", "UPDATE"), ("COLUMNS",), ("STORED", "AS"), ("TRACK", "HISTORY"),
-    ("WHERE",),
+    ("WHERE",), ("WITH", "VERSION", "("),
 )  # fmt: skip
+_OF_SNAPSHOTS = frozenset({
+    "source", "query", "version_query", "keys", "scd_type", "track_history", "track_history_except",
+})  # fmt: skip
 
 
 class ChangeFeed:
-    """The clauses of AUTO CDC, in any order."""
+    """The clauses of AUTO CDC, in any order.
+
+    Attributes:
+        source_line: the line at which the query or the name after FROM begins.
+        refused: as of `Flow`.
+    """
 
     def __init__(self, cursor: Cursor, target: str):
         self.cursor = cursor
@@ -24,6 +32,8 @@ class ChangeFeed:
         self.found: dict[str, Any] = {}
         self.where: str | None = None
         self.source_line: int | None = None
+        self.refused: str | None = None
+        self.from_snapshot = False
 
     def put(self, clause: str, **values: Any) -> None:
         if any(key in self.found for key in values):
@@ -50,8 +60,12 @@ class ChangeFeed:
         while not cursor.at_end():
             if cursor.accept("FROM"):
                 if cursor.word() == "SNAPSHOT" and cursor.word(1) not in ("KEYS", ".", ""):
-                    cursor.unsupported("AUTO CDC FROM SNAPSHOT in SQL")
-                self.source()
+                    cursor.index += 1
+                    self.snapshot()
+                else:
+                    self.source()
+            elif cursor.accept("WITH", "VERSION"):
+                self.put("WITH VERSION", version_query=cursor.group(after="WITH VERSION"))
             elif cursor.accept("KEYS"):
                 self.put("KEYS", keys=cursor.columns("KEYS"))
             elif cursor.accept("IGNORE", "NULL", "UPDATES"):
@@ -67,10 +81,12 @@ class ChangeFeed:
                 self.put(clause, **{key: self.expression(clause)})
             elif cursor.accept("SEQUENCE", "BY"):
                 self.put("SEQUENCE BY", sequence_by=self.expression("SEQUENCE BY"))
-            elif cursor.at_words("SYSTEM", "SEQUENCE", "BY"):
-                cursor.unsupported("SYSTEM SEQUENCE BY (bitemporal AUTO CDC)")
-            elif cursor.at_words("COLUMNS", "TO", "UPDATE"):
-                cursor.unsupported("COLUMNS TO UPDATE")
+            elif cursor.accept("SYSTEM", "SEQUENCE", "BY"):
+                self.expression("SYSTEM SEQUENCE BY")
+                self.refused = "SYSTEM SEQUENCE BY"
+            elif cursor.accept("COLUMNS", "TO", "UPDATE"):
+                self.expression("COLUMNS TO UPDATE")
+                self.refused = "COLUMNS TO UPDATE"
             elif cursor.accept("COLUMNS"):
                 columns, excepted = self.selection("COLUMNS")
                 self.put("COLUMNS", columns=columns, except_columns=excepted)
@@ -86,6 +102,16 @@ class ChangeFeed:
                 self.where = self.expression("WHERE")
             else:
                 cursor.fail(f"expected a clause of AUTO CDC INTO {self.target}; found {cursor.shown()}")
+
+    def snapshot(self) -> None:
+        cursor = self.cursor
+        self.from_snapshot = True
+        self.source_line = cursor.source.line(cursor.start())
+        if cursor.word() == "(":
+            query = cursor.group(after="FROM SNAPSHOT")
+            self.put("FROM", source=None, query=query)
+        else:
+            self.put("FROM", source=cursor.name(after="FROM SNAPSHOT"))
 
     def source(self) -> None:
         cursor = self.cursor
@@ -145,8 +171,10 @@ class ChangeFeed:
 
     def stored_as(self) -> None:
         cursor = self.cursor
-        if cursor.word() == "BITEMPORAL" or cursor.at_words("SCD", "TYPE", "BITEMPORAL"):
-            cursor.unsupported("STORED AS BITEMPORAL")
+        if cursor.accept("BITEMPORAL") or cursor.accept("SCD", "TYPE", "BITEMPORAL"):
+            self.refused = "STORED AS BITEMPORAL"
+            self.put("STORED AS", scd_type=2)
+            return
         cursor.expect("SCD", "TYPE", after="STORED AS")
         number = "" if cursor.at_end() else cursor.tokens[cursor.index].text
         if number not in ("1", "2"):
@@ -154,7 +182,9 @@ class ChangeFeed:
         cursor.index += 1
         self.put("STORED AS", scd_type=int(number))
 
-    def result(self) -> AutoCdc:
+    def result(self) -> AutoCdc | Snapshot:
+        if self.from_snapshot:
+            return self.of_snapshots()
         for key, clause in (("sequence_by", "SEQUENCE BY"), ("keys", "KEYS (…)"), ("source_query", "FROM")):
             if key not in self.found:
                 self.cursor.fail(f"AUTO CDC INTO {self.target} has no {clause}")
@@ -163,3 +193,12 @@ class ChangeFeed:
             relation = f"STREAM {source}" if source else f"({query})"
             self.found |= {"source": None, "source_query": f"SELECT * FROM {relation} WHERE {self.where}"}
         return AutoCdc(**self.found)
+
+    def of_snapshots(self) -> Snapshot:
+        if "keys" not in self.found:
+            self.cursor.fail(f"AUTO CDC INTO {self.target} has no KEYS (…)")
+        if self.where or self.found.keys() - _OF_SNAPSHOTS:
+            self.cursor.fail("AUTO CDC FROM SNAPSHOT takes KEYS, WITH VERSION, STORED AS and TRACK HISTORY ON alone")
+        if "version_query" in self.found and self.found["source"]:
+            self.cursor.fail("WITH VERSION needs a query: FROM SNAPSHOT (SELECT …)")
+        return Snapshot(**self.found)

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlglot.tokens import Token, TokenType
 
-from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
+from lakeflow_local.pipelines.graph import AutoCdc, Dataset, Flow, Kind, Place, Snapshot
 from lakeflow_local.pipelines.sql.change_feed import ChangeFeed
 from lakeflow_local.pipelines.sql.clauses import Clauses
 from lakeflow_local.pipelines.sql.columns import read_columns
@@ -236,17 +236,17 @@ class _Statement(Cursor):
                 self.unsupported("CREATE GLOBAL TEMPORARY VIEW")
             modifiers.add({"TEMP": "TEMPORARY", "INCREMENTAL": "STREAMING"}.get(self.word(), self.word()))
             self.index += 1
+        managed = None
         if self.accept("TABLE"):
             if "STREAMING" in modifiers:
                 kind = Kind.STREAMING_TABLE
             elif modifiers & {"LIVE", "REFRESH"}:
                 kind = Kind.MATERIALIZED_VIEW
+            elif modifiers or self.word() == "IF":
+                self.not_a_table(self.index - 1)
             else:
-                self.index -= 1
-                self.fail(
-                    "CREATE TABLE is not a statement of a pipeline; write CREATE OR REFRESH STREAMING TABLE or "
-                    "CREATE OR REFRESH MATERIALIZED VIEW"
-                )
+                kind = Kind.STREAMING_TABLE
+                managed = self.index - 1
         elif self.accept("MATERIALIZED", "VIEW") or self.accept("MATERIALIZED", "LIVE", "VIEW"):
             kind = Kind.MATERIALIZED_VIEW
         elif self.accept("VIEW"):
@@ -254,9 +254,17 @@ class _Statement(Cursor):
         else:
             what = " ".join(["CREATE", *sorted(modifiers - {"REFRESH", "REPLACE"}), self.shown()])
             self.fail(f"{what} is not a statement of a pipeline")
-        return self.create_dataset(kind, modifiers)
+        return self.create_dataset(kind, modifiers, managed)
 
-    def create_dataset(self, kind: Kind, modifiers: set[str]) -> CreateDataset:
+    def not_a_table(self, index: int) -> NoReturn:
+        self.index = index
+        self.fail(
+            "CREATE TABLE is not a statement of a pipeline; write CREATE OR REFRESH STREAMING TABLE or "
+            "CREATE OR REFRESH MATERIALIZED VIEW"
+        )
+
+    def create_dataset(self, kind: Kind, modifiers: set[str], managed: int | None) -> CreateDataset:
+        """Reads on after the kind; `managed` is where CREATE TABLE says TABLE: such a table is written by flows."""
         view = kind is Kind.TEMPORARY_VIEW
         what = {
             Kind.STREAMING_TABLE: "STREAMING TABLE",
@@ -274,6 +282,8 @@ class _Statement(Cursor):
         clauses = Clauses(self, dataset, f"{what} {name}")
         clauses.read()
         flows: tuple[Flow, ...] = ()
+        if managed is not None and self.word() in ("AS", *QUERY_STARTS):
+            self.not_a_table(managed)
         if kind is Kind.STREAMING_TABLE and self.accept("FLOW"):
             flows = (self.flow_clause(name),)
         elif kind is not Kind.STREAMING_TABLE or not self.at_end():
@@ -285,9 +295,8 @@ class _Statement(Cursor):
     def flow_clause(self, target: str) -> Flow:
         if self.accept("AUTO", "CDC") or self.accept("APPLY", "CHANGES"):
             return self.auto_cdc(target=target)
-        if self.word() == "REPLACE":
-            self.unsupported(f"FLOW REPLACE {self.word(1)}")
-        self.expect("INSERT", after="FLOW")
+        if self.word() != "REPLACE":
+            self.expect("INSERT", after="FLOW")
         return self.insert(target, target, self.accept("ONCE"))
 
     def flow(self, name: str, target: str, **changes: Any) -> Flow:
@@ -322,10 +331,25 @@ class _Statement(Cursor):
         return self.insert(name, target, once, comment)
 
     def insert(self, name: str, target: str, once: bool, comment: str | None = None) -> Flow:
-        self.accept("BY", "NAME")
-        if self.word() == "REPLACE":
-            self.unsupported(f"REPLACE {self.word(1)}")
-        return self.query_flow(name, target, "INSERT INTO … BY NAME", once=once, comment=comment)
+        refused = self.replaced(target)
+        return self.query_flow(name, target, "INSERT INTO … BY NAME", once=once, comment=comment, refused=refused)
+
+    def replaced(self, target: str) -> str | None:
+        """Reads BY NAME, and which rows of the table are replaced, in either order; what of it an update refuses."""
+        refused = None
+        while True:
+            if self.accept("REPLACE", "WHERE"):
+                refused = "REPLACE WHERE"
+                self.skip_until(lambda: self.at_words("BY", "NAME") or self.word() in QUERY_STARTS[:-1])
+            elif self.accept("REPLACE", "USING"):
+                refused = "REPLACE USING"
+                self.columns("REPLACE USING")
+                self.expect("SEQUENCE", "BY", after="REPLACE USING (…)")
+                self.column(after="SEQUENCE BY")
+            elif self.word() == "REPLACE":
+                self.fail(f"expected REPLACE WHERE or REPLACE USING for {target}; found {self.shown()}")
+            elif not self.accept("BY", "NAME"):
+                return refused
 
     def auto_cdc(self, *, name: str | None = None, target: str | None = None, comment: str | None = None) -> Flow:
         """Reads what follows AUTO CDC or APPLY CHANGES; `target` where it is the table being created."""
@@ -337,6 +361,14 @@ class _Statement(Cursor):
             target = self.qualified(self.name(after="INTO"))
         cdc = ChangeFeed(self, target)
         cdc.read()
+        result = cdc.result()
         return self.flow(
-            name or target, target, cdc=cdc.result(), query_line=cdc.source_line, once=once, comment=comment
+            name or target,
+            target,
+            cdc=result if isinstance(result, AutoCdc) else None,
+            snapshot=result if isinstance(result, Snapshot) else None,
+            query_line=cdc.source_line,
+            once=once,
+            comment=comment,
+            refused=cdc.refused,
         )
