@@ -193,6 +193,7 @@ FIELDS = (
     _amount("amount_paid", "BT-113"),
     _amount("rounding_amount", "BT-114"),
     Field("third_party_amount", Type.DECIMAL, scale=2),
+    Field("withheld_tax_amount", Type.DECIMAL, scale=2),
     _amount("balance_due_amount", "BT-115"),
     Field("source_file"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from io import BytesIO
 
@@ -425,6 +426,49 @@ def zugferd_1(document: Document) -> bytes:
     content = cii(document)
     for name, older in ZUGFERD_1.items():
         content = content.replace(name, older)
+    return content
+
+
+DRAFT = {
+    b"CrossIndustryDocument:invoice:1p0": b"CBFBUY:5",
+    b"rsm:CrossIndustryDocument": b"rsm:Invoice",
+}
+
+
+def zugferd_draft(document: Document) -> bytes:
+    """A draft of ZUGFeRD 1.0: another root, and no namespace but those of the parts at the top."""
+    content = zugferd_1(document)
+    for name, older in DRAFT.items():
+        content = content.replace(name, older)
+    return re.sub(rb"(</?)(?:ram|udt):", rb"\1", content)
+
+
+D10B = {
+    rb"Applicable(SupplyChainTrade)": rb"ApplicableCIIH\1",
+    rb"(?<=Specified)(SupplyChainTrade(?:Agreement|Delivery|Settlement))": rb"CIIL\1",
+    rb"rsm:SpecifiedSupplyChainTradeTransaction": rb"rsm:CIIHSupplyChainTradeTransaction",
+    rb"rsm:SpecifiedExchangedDocumentContext": rb"rsm:CIExchangedDocumentContext",
+    rb"rsm:HeaderExchangedDocument": rb"rsm:CIIHExchangedDocument",
+    rb"IncludedSupplyChainTradeLineItem": rb"IncludedCIILSupplyChainTradeLineItem",
+    rb"AssociatedDocumentLine": rb"AssociatedCIILDocumentLine",
+    rb"(Order|Contract|Invoice)ReferencedDocument": rb"\1ReferencedCIReferencedDocument",
+    rb"(Seller|Buyer|ShipTo)TradeParty": rb"\1CITradeParty",
+    rb"PostalTradeAddress": rb"PostalCITradeAddress",
+    rb"SpecifiedTaxRegistration": rb"SpecifiedCITaxRegistration",
+    rb"(Applicable|Category)TradeTax": rb"\1CITradeTax",
+    rb"(Gross|Net)PriceProductTradePrice": rb"\1PriceProductCITradePrice",
+    rb"Specified(Trade|LogisticsService)": rb"SpecifiedCI\1",
+    rb"BillingSpecifiedPeriod": rb"BillingCISpecifiedPeriod",
+    rb"CrossIndustryDocument:invoice:1p0": rb"CrossIndustryInvoice:2",
+    rb"CrossIndustryDocument": rb"CrossIndustryInvoice",
+}
+
+
+def d10b(document: Document) -> bytes:
+    """UN/CEFACT CII D10B: the names of ZUGFeRD 1.0, each with the message that it belongs to."""
+    content = zugferd_1(document)
+    for name, older in D10B.items():
+        content = re.sub(name, older, content)
     return content
 
 

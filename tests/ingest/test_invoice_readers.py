@@ -169,13 +169,14 @@ def documents(draw) -> contract.Document:
 
 class TestRoundTrip:
     @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(document=documents(), encoding=st.sampled_from(["UTF-8", "UTF-16"]), prefixed=st.booleans())
-    def test_every_field_of_every_format(self, document, encoding, prefixed):
+    @given(document=documents(), encoding=st.sampled_from(["UTF-8", "UTF-16"]), prefixed=st.booleans(), data=st.data())
+    def test_every_field_of_every_format(self, document, encoding, prefixed, data):
         expected = deepcopy(document)
         prefixes = ("cac", "cbc") if prefixed else ("x1", "y")
         assert read_one(files.ubl(document, prefixes=prefixes, encoding=encoding)) == expected
         assert read_one(files.cii(document, encoding=encoding)) == expected
-        assert read_one(files.zugferd_1(document)) == expected
+        older = data.draw(st.sampled_from([files.zugferd_1, files.zugferd_draft, files.d10b]))
+        assert read_one(older(document)) == expected
         assert read_one(files.hybrid(files.cii(document))) == expected
 
     def test_generated_documents_as_xml_and_on_paper(self):
@@ -380,6 +381,11 @@ class TestTypes:
     def test_codes_are_kept(self, code):
         assert read_one(files.ubl(minimal(document_type_code=code)))["document_type_code"] == code
 
+    @pytest.mark.parametrize(("version", "expected"), [(b" listVersionID='1.1'", "381"), (b"", "02")])
+    def test_codes_of_malaysia(self, version, expected):
+        content = files.ubl(minimal()).replace(b"<cbc:InvoiceTypeCode>380", b"<cbc:InvoiceTypeCode%s>02" % version)
+        assert read_one(content)["document_type_code"] == expected
+
     def test_credit_notes_are_positive(self):
         note = read_one(files.ubl(minimal(document_type_code="381")))
         assert (note["document_type_code"], note["total_amount"]) == ("381", "10.00")
@@ -424,6 +430,38 @@ class TestTotals:
             content = files.ubl(minimal(specification_id=specification))
             document = read_one(content.replace(b"<cac:LegalMonetaryTotal>", payment + b"<cac:LegalMonetaryTotal>"))
             assert document.get("third_party_amount") == amount
+
+    def test_tax_that_is_withheld(self):
+        withheld = (
+            b"<cac:WithholdingTaxTotal><cbc:TaxAmount currencyID='%s'>%s</cbc:TaxAmount></cac:WithholdingTaxTotal>"
+        )
+        content = files.ubl(minimal(balance_due_amount="8.20"))
+        for parts, expected in (
+            ([(b"EUR", b"1.8")], "1.80"),
+            ([(b"EUR", b"1.00"), (b"EUR", b"0.80")], "1.80"),
+            ([(b"TRY", b"1.80")], None),
+        ):
+            totals = b"".join(withheld % part for part in parts) + b"<cac:LegalMonetaryTotal>"
+            document = read_one(content.replace(b"<cac:LegalMonetaryTotal>", totals))
+            assert (document.get("withheld_tax_amount"), document["total_amount"]) == (expected, "10.00")
+
+    @pytest.mark.parametrize("subtotal", ["10.00", "8.00"])
+    def test_totals_that_repeat_the_allowances_of_lines(self, subtotal):
+        line = {
+            "line_number": "1",
+            "item_name": "Thing",
+            "quantity": "1",
+            "unit_price": "10.00",
+            "line_net_amount": "8.00",
+        }
+        line["allowance_charges"] = [{"is_charge": "false", "amount": "2.00"}]
+        amounts = {"total_ex_tax_amount": "8.00", "total_amount": "8.00"}
+        document = minimal(lines=[line], subtotal_amount=subtotal, discount_amount="2.00", **amounts)
+        assert read_one(files.ubl(document)) == minimal(lines=[line], subtotal_amount="8.00", **amounts)
+        # A discount of the document is what the lines do not have.
+        line = without(line, "allowance_charges") | {"line_net_amount": "10.00"}
+        document |= {"lines": [line], "subtotal_amount": "10.00"}
+        assert read_one(files.ubl(document)) == document
 
     def test_oioubl_writes_the_tax_where_others_write_the_total_without_it(self):
         content = files.ubl(minimal(specification_id="OIOUBL-2.02", total_ex_tax_amount="2.00"))

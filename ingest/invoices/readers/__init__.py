@@ -62,9 +62,9 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
 
 def _of_xml(content: bytes) -> tuple[Document, str]:
     root = xml.payload(xml.parse(content), _is_invoice)
-    reader, name = (cii, "cii") if root.tag in cii.ROOTS else (ubl, "ubl")
+    reader, name = (cii, "cii") if cii.reads(QName(root)) else (ubl, "ubl")
     try:
-        return reader.read(root), name
+        return reader.read(xml.with_local_names(root)), name
     except Refused as error:
         raise Refused(error.reason, name) from None
 

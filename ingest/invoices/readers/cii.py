@@ -1,6 +1,8 @@
-"""UN/CEFACT Cross Industry Invoices (D16B and near it), by the mapping of EN 16931-3-3, and ZUGFeRD 1.0."""
+"""UN/CEFACT Cross Industry Invoices by the mapping of EN 16931-3-3: D16B, ZUGFeRD 1.0 with its drafts, D09B to D10B."""
 
 from __future__ import annotations
+
+import re
 
 from lxml.etree import QName
 
@@ -8,6 +10,7 @@ from ingest.invoices.contract import INVOICE, Document
 from ingest.invoices.readers.errors import Refused
 from ingest.invoices.readers.xml import (
     Element,
+    allowance_charges,
     amount,
     amount_in_tax_currency,
     amount_of,
@@ -25,6 +28,8 @@ from ingest.invoices.readers.xml import (
     total,
 )
 
+# The older schemas name the message within a name: SellerCITradeParty, SpecifiedCIILSupplyChainTradeDelivery.
+_OF_THE_MESSAGE = re.compile("(?:Referenced)?CII?[HL]?(?=[A-Z][a-z])")
 # One name for what D16B and ZUGFeRD 1.0 name differently.
 _NAMES = {
     "SpecifiedExchangedDocumentContext": "ExchangedDocumentContext",
@@ -41,15 +46,33 @@ _NAMES = {
     "SpecifiedTradeSettlementLineMonetarySummation": "MonetarySummation",
     "ApplicablePercent": "RateApplicablePercent",
 }
-ROOTS = ("CrossIndustryInvoice", "CrossIndustryDocument")
+_ROOTS = ("CrossIndustryInvoice", "CrossIndustryDocument")
+# The root of drafts of ZUGFeRD 1.0 is an Invoice.
+_DRAFT = "urn:un:unece:uncefact:data:standard:CBFBUY:"
 _PROFILES_WITHOUT_LINES = ("minimum", "basicwl", "ereporting")
 _ADDRESS = ("LineOne", "LineTwo", "LineThree", "CityName", "PostcodeCode", "CountrySubDivisionName")
+_ALLOWANCE_CHARGE = {
+    "is_charge": "ChargeIndicator",
+    "amount": "ActualAmount",
+    "base_amount": "BasisAmount",
+    "rate": "CalculationPercent",
+    "reason_code": "ReasonCode",
+    "reason": "Reason",
+    "tax_category_code": "CategoryTradeTax/CategoryCode",
+    "tax_rate": "CategoryTradeTax/RateApplicablePercent",
+}
+_SERVICE_CHARGE = {
+    "amount": "AppliedAmount",
+    "reason": "Description",
+    "tax_category_code": "AppliedTradeTax/CategoryCode",
+    "tax_rate": "AppliedTradeTax/RateApplicablePercent",
+}
 _KINDS = {"DETAIL": "detail", "GROUP": "group", "INFORMATION": "information"}
 
 
 def reads(name: QName) -> bool:
     """Whether it is that of a Cross Industry Invoice of any version."""
-    return name.localname in ROOTS
+    return name.localname in _ROOTS or (name.localname == "Invoice" and (name.namespace or "").startswith(_DRAFT))
 
 
 def read(root: Element) -> Document:
@@ -59,8 +82,8 @@ def read(root: Element) -> Document:
         Refused: its total is in another currency than the document.
     """
     for element in root.iter():
-        if element.tag in _NAMES:
-            element.tag = _NAMES[element.tag]
+        name = _OF_THE_MESSAGE.sub("", element.tag)
+        element.tag = _NAMES.get(name, name)
     header = root.find("ExchangedDocument")
     trade = root.find("SupplyChainTradeTransaction")
     if header is None or trade is None:
@@ -76,7 +99,7 @@ def read(root: Element) -> Document:
         # The tax is told in its own currency too.
         return amount_of(name, in_currency(found, currency) if name == "TaxTotalAmount" else found, currency)
 
-    allowance_charges = [] if settlement is None else _allowance_charges(settlement)
+    entries = _allowance_charges(settlement)
     taxes = [_tax(found) for found in ([] if settlement is None else settlement.findall("ApplicableTradeTax"))]
     taxes = [tax for tax in taxes if tax["tax_amount"] is not None]
     tax_currency = text(settlement, "TaxCurrencyCode")
@@ -141,10 +164,10 @@ def read(root: Element) -> Document:
             "lines_omitted": "true" if has_no_lines else None,
             "lines": settle_kinds(lines, [positions.get(line.get("parent_line_id", "")) for line in lines]),
             "subtotal_amount": sum_of("LineTotalAmount"),
-            "discount_rate": discount_rate(allowance_charges),
-            "discount_amount": sum_of("AllowanceTotalAmount") or charged(allowance_charges, False),
-            "charge_amount": sum_of("ChargeTotalAmount") or charged(allowance_charges, True),
-            "allowance_charges": allowance_charges,
+            "discount_rate": discount_rate(entries),
+            "discount_amount": sum_of("AllowanceTotalAmount") or charged(entries, False),
+            "charge_amount": sum_of("ChargeTotalAmount") or charged(entries, True),
+            "allowance_charges": entries,
             "total_ex_tax_amount": sum_of("TaxBasisTotalAmount"),
             "tax_rate": tax_rate(taxes),
             "tax_amount": sum_of("TaxTotalAmount") or total(tax["tax_amount"] for tax in taxes),
@@ -222,35 +245,17 @@ def _line(line: Element) -> Document:
         "period_end": _day(settlement, "BillingSpecifiedPeriod/EndDateTime"),
         "order_line_number": text(agreement, "BuyerOrderReferencedDocument/LineID"),
         "note": text(about, "IncludedNote/Content"),
-        "allowance_charges": [] if settlement is None else _allowance_charges(settlement),
+        "allowance_charges": _allowance_charges(settlement),
     }
 
 
-def _allowance_charges(settlement: Element) -> list[Document]:
-    entries = [
-        {
-            "is_charge": "true" if text(found, "ChargeIndicator") in ("true", "1") else "false",
-            "amount": amount(text(found, "ActualAmount")),
-            "base_amount": amount(text(found, "BasisAmount")),
-            "rate": number(text(found, "CalculationPercent")),
-            "reason_code": text(found, "ReasonCode"),
-            "reason": text(found, "Reason"),
-            "tax_category_code": text(found, "CategoryTradeTax/CategoryCode"),
-            "tax_rate": number(text(found, "CategoryTradeTax/RateApplicablePercent")),
-        }
-        for found in settlement.findall("SpecifiedTradeAllowanceCharge")
+def _allowance_charges(settlement: Element | None) -> list[Document]:
+    if settlement is None:
+        return []
+    return [
+        *allowance_charges(settlement.findall("SpecifiedTradeAllowanceCharge"), _ALLOWANCE_CHARGE),
+        *allowance_charges(settlement.findall("SpecifiedLogisticsServiceCharge"), _SERVICE_CHARGE),
     ]
-    services = [
-        {
-            "is_charge": "true",
-            "amount": amount(text(found, "AppliedAmount")),
-            "reason": text(found, "Description"),
-            "tax_category_code": text(found, "AppliedTradeTax/CategoryCode"),
-            "tax_rate": number(text(found, "AppliedTradeTax/RateApplicablePercent")),
-        }
-        for found in settlement.findall("SpecifiedLogisticsServiceCharge")
-    ]
-    return [entry for entry in entries + services if entry["amount"] is not None]
 
 
 def _tax(found: Element) -> Document:

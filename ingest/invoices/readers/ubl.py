@@ -1,7 +1,8 @@
 """OASIS UBL 2 invoices and credit notes, by the mapping of EN 16931-3-2.
 
 What lies outside EN 16931 is read as UBL says: `SubInvoiceLine` and payments of third parties (extension of XRechnung),
-totals without `TaxInclusiveAmount` (UBL 2.0), and OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes.
+totals without `TaxInclusiveAmount` (UBL 2.0), OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes, UBL-TR, whose
+`AllowanceTotalAmount` is the sum of what its lines have deducted, and `WithholdingTaxTotal`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from lxml.etree import QName
 from ingest.invoices.contract import CREDIT_NOTE, CREDIT_TYPES, INVOICE, Document
 from ingest.invoices.readers.xml import (
     Element,
+    allowance_charges,
     amount,
     amount_in_tax_currency,
     amount_of,
@@ -36,6 +38,17 @@ _TYPES = {
     "FreightInvoice": "780",
     "DebitNote": "383",
 }
+# Of the Malaysian tax authority, whose credit notes are an Invoice; Colombia and Peru mean other types by these codes.
+_MYINVOIS_TYPES = {
+    "01": INVOICE,
+    "02": CREDIT_NOTE,
+    "03": "383",
+    "04": CREDIT_NOTE,
+    "11": "389",
+    "12": "261",
+    "13": "527",
+    "14": "261",
+}
 _NAMESPACE = "urn:oasis:names:specification:ubl:schema:xsd:"
 _ADDRESS = (
     "StreetName",
@@ -47,6 +60,16 @@ _ADDRESS = (
     "PostalZone",
     "CountrySubentity",
 )
+_ALLOWANCE_CHARGE = {
+    "is_charge": "ChargeIndicator",
+    "amount": "Amount",
+    "base_amount": "BaseAmount",
+    "rate": "MultiplierFactorNumeric",
+    "reason_code": "AllowanceChargeReasonCode",
+    "reason": "AllowanceChargeReason",
+    "tax_category_code": "TaxCategory/ID",
+    "tax_rate": "TaxCategory/Percent",
+}
 
 
 def reads(name: QName) -> bool:
@@ -73,7 +96,7 @@ def read(root: Element) -> Document:
     def sum_of(name: str) -> str | None:
         return amount_of(name, [] if totals is None else totals.findall(name), currency)
 
-    allowance_charges = _allowance_charges(root)
+    entries = allowance_charges(root.findall("AllowanceCharge"), _ALLOWANCE_CHARGE)
     tax_totals = in_currency(root.findall("TaxTotal"), currency)
     tax_totals = [found for found in tax_totals if in_currency(found.findall("TaxAmount"), currency)]
     # A total without its parts repeats one that has them.
@@ -81,6 +104,7 @@ def read(root: Element) -> Document:
     taxes = [_tax(found) for tax_total in tax_totals for found in tax_total.findall("TaxSubtotal")]
     taxes = [tax for tax in taxes if tax["tax_amount"] is not None]
     tax_currency = text(root, "TaxCurrencyCode")
+    net = None if is_oioubl else sum_of("TaxExclusiveAmount")
     paid, rounding, balance = (sum_of(f"{name}Amount") for name in ("Prepaid", "PayableRounding", "Payable"))
     with_tax = sum_of("TaxInclusiveAmount")
     if with_tax is None and balance is not None:
@@ -96,6 +120,12 @@ def read(root: Element) -> Document:
     parents: list[int | None] = []
     for kind in ("Invoice", "CreditNote", "DebitNote"):
         _add_lines(root, f"{kind}Line", None, lines, parents)
+    lines = settle_kinds(lines, parents)
+    subtotal = sum_of("LineExtensionAmount")
+    discount = sum_of("AllowanceTotalAmount") or charged(entries, False)
+    charge = sum_of("ChargeTotalAmount") or charged(entries, True)
+    if not entries and _are_of_lines(discount, charge, net, lines):
+        subtotal, discount, charge = net, None, None
     return compact(
         {
             "seller": {
@@ -138,13 +168,13 @@ def read(root: Element) -> Document:
             "payment_method": attribute(root, "PaymentMeans/PaymentMeansCode", "name"),
             "payment_terms": " ".join(filter(None, (text(found, ".") for found in root.findall("PaymentTerms/Note")))),
             "notes": [{"text": text(found, ".")} for found in root.findall("Note")],
-            "lines": settle_kinds(lines, parents),
-            "subtotal_amount": sum_of("LineExtensionAmount"),
-            "discount_rate": discount_rate(allowance_charges),
-            "discount_amount": sum_of("AllowanceTotalAmount") or charged(allowance_charges, False),
-            "charge_amount": sum_of("ChargeTotalAmount") or charged(allowance_charges, True),
-            "allowance_charges": allowance_charges,
-            "total_ex_tax_amount": None if is_oioubl else sum_of("TaxExclusiveAmount"),
+            "lines": lines,
+            "subtotal_amount": subtotal,
+            "discount_rate": discount_rate(entries),
+            "discount_amount": discount,
+            "charge_amount": charge,
+            "allowance_charges": entries,
+            "total_ex_tax_amount": net,
             "tax_rate": tax_rate(taxes),
             "tax_amount": total(
                 amount(text(found, "."))
@@ -162,13 +192,27 @@ def read(root: Element) -> Document:
             "third_party_amount": total(amount(text(found, ".")) for found in root.findall("PrepaidPayment/PaidAmount"))
             if is_extended
             else None,
+            "withheld_tax_amount": total(
+                amount(text(found, "."))
+                for found in in_currency(root.findall("WithholdingTaxTotal/TaxAmount"), currency)
+            ),
             "balance_due_amount": balance,
         }
     )
 
 
+def _are_of_lines(discount: str | None, charge: str | None, net: str | None, lines: list[Document]) -> bool:
+    """Whether the totals of allowances and charges repeat those of the lines, which alone make up the net total."""
+    if net is None or total((charge, _negative(discount))) in (None, "0.00", "-0.00"):
+        return False
+    counted = [line for line in lines if line.get("line_kind") not in ("group", "information")]
+    return total(line.get("line_net_amount", "x") for line in counted) == net
+
+
 def _type(root: Element) -> str:
     given = text(root, "InvoiceTypeCode", "CreditNoteTypeCode")
+    if attribute(root, "InvoiceTypeCode", "listVersionID"):
+        given = _MYINVOIS_TYPES.get(given or "", given)
     default = _TYPES[root.tag]
     # The sign comes from the type, so that a credit note never carries the code of an invoice.
     if given is None or (default in CREDIT_TYPES and given not in CREDIT_TYPES):
@@ -237,30 +281,13 @@ def _line(line: Element) -> Document:
         "price_base_unit": attribute(line, "Price/BaseQuantity", "unitCode"),
         "line_net_amount": amount(text(line, "LineExtensionAmount")),
         "tax_category_code": text(category, "ID"),
-        "tax_rate": number(text(category, "Percent")),
+        "tax_rate": number(text(category, "Percent") or text(line, "TaxTotal/TaxSubtotal/Percent")),
         "period_start": day(text(line, "InvoicePeriod/StartDate")),
         "period_end": day(text(line, "InvoicePeriod/EndDate")),
         "order_line_number": text(line, "OrderLineReference/LineID"),
         "note": text(line, "Note"),
-        "allowance_charges": _allowance_charges(line),
+        "allowance_charges": allowance_charges(line.findall("AllowanceCharge"), _ALLOWANCE_CHARGE),
     }
-
-
-def _allowance_charges(holder: Element) -> list[Document]:
-    entries = [
-        {
-            "is_charge": "true" if text(found, "ChargeIndicator") in ("true", "1") else "false",
-            "amount": amount(text(found, "Amount")),
-            "base_amount": amount(text(found, "BaseAmount")),
-            "rate": number(text(found, "MultiplierFactorNumeric")),
-            "reason_code": text(found, "AllowanceChargeReasonCode"),
-            "reason": text(found, "AllowanceChargeReason"),
-            "tax_category_code": text(found, "TaxCategory/ID"),
-            "tax_rate": number(text(found, "TaxCategory/Percent")),
-        }
-        for found in holder.findall("AllowanceCharge")
-    ]
-    return [entry for entry in entries if entry["amount"] is not None]
 
 
 def _tax(found: Element) -> Document:

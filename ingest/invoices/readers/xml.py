@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -77,7 +77,7 @@ def _without_trailing_bytes(content: bytes) -> bytes:
 
 
 def payload(root: Element, is_invoice: Callable[[etree.QName], bool]) -> Element:
-    """The invoice that `root` is, or that is in its envelope, with local names as tags.
+    """The invoice that `root` is, or that is in its envelope.
 
     Envelopes are of any kind: a Standard Business Document, a SOAP message, a UBL `AttachedDocument`, which holds
     another document as text.
@@ -96,9 +96,14 @@ def payload(root: Element, is_invoice: Callable[[etree.QName], bool]) -> Element
         raise Refused(f"the root element {name} is not that of a UBL 2 or CII invoice", "xml")
     if len(found) > 1:
         raise Refused(f"the envelope holds {len(found)} invoices; one is expected", "xml")
-    for element in found[0].iter(etree.Element):
-        element.tag = etree.QName(element).localname
     return found[0]
+
+
+def with_local_names(element: Element) -> Element:
+    """The element, whose tags and those below it are without namespaces from now on."""
+    for found in element.iter(etree.Element):
+        found.tag = etree.QName(found).localname
+    return element
 
 
 def text(element: Element | None, *paths: str) -> str | None:
@@ -123,6 +128,11 @@ def number(written: str | None) -> str | None:
     if written is None or not _XML_NUMBER.fullmatch(written):
         return written
     return f"{Decimal(written):f}"
+
+
+def flag(written: str | None) -> str:
+    """`true` or `false` for an `xs:boolean`, of which some write `True`."""
+    return "true" if written is not None and written.lower() in ("true", "1") else "false"
 
 
 def amount(written: str | None) -> str | None:
@@ -228,9 +238,28 @@ def settle_kinds(lines: list[Document], parents: list[int | None]) -> list[Docum
     return lines
 
 
-def discount_rate(allowance_charges: list[Document]) -> str | None:
+def allowance_charges(elements: Iterable[Element], paths: Mapping[str, str]) -> list[Document]:
+    """The allowances and charges of the contract that name an amount.
+
+    Args:
+        paths: where below each element a field is. What has no `is_charge` is a charge.
+    """
+    values = {"is_charge": flag, "amount": amount, "base_amount": amount, "rate": number, "tax_rate": number}
+    entries = [
+        {"is_charge": "true"}
+        | {field: values.get(field, _as_written)(text(found, path)) for field, path in paths.items()}
+        for found in elements
+    ]
+    return [entry for entry in entries if entry["amount"] is not None]
+
+
+def _as_written(value: str | None) -> str | None:
+    return value
+
+
+def discount_rate(entries: list[Document]) -> str | None:
     """The rate of the document's only allowance."""
-    rates = [entry.get("rate") for entry in allowance_charges if entry.get("is_charge") == "false"]
+    rates = [entry.get("rate") for entry in entries if entry.get("is_charge") == "false"]
     return rates[0] if len(rates) == 1 else None
 
 
@@ -239,7 +268,7 @@ def tax_rate(taxes: list[Document]) -> str | None:
     return taxes[0].get("tax_rate") if len(taxes) == 1 else None
 
 
-def charged(allowance_charges: list[Document], is_charge: bool) -> str | None:
+def charged(entries: list[Document], is_charge: bool) -> str | None:
     """The sum of the allowances, or of the charges."""
     wanted = str(is_charge).lower()
-    return total(entry.get("amount") for entry in allowance_charges if entry.get("is_charge") == wanted)
+    return total(entry.get("amount") for entry in entries if entry.get("is_charge") == wanted)
