@@ -135,6 +135,13 @@ STANDARD = [
         {"item_name": "Beams", "quantity": "3", "unit_price": "7.00", "price_base_unit": "KGM", "unit_of_measure": "EA",
          "line_net_amount": "100.00"},
     ]),
+    document("S-not-its-price", lines=[{"quantity": "2", "unit_price": "1.50", "line_net_amount": "177.41"}],
+             total_amount="177.41", specification_id="urn:cen.eu:en16931:2017"),
+    document("S-price-with-allowances", lines=[
+        {"quantity": "2", "unit_price": "10.00", "line_net_amount": "20.00", "allowance_charges": [
+            {"is_charge": "false", "amount": "3.00"},
+        ]},
+    ]),
     document("S-line-allowance", lines=[
         {"item_name": "A", "quantity": "2", "unit_price": "10.00", "line_net_amount": "17.50", "allowance_charges": [
             {"is_charge": "false", "amount": "3.00", "rate": "15", "reason": "Discount"},
@@ -143,6 +150,9 @@ STANDARD = [
     ], discount_amount="1.00", allowance_charges=[{"is_charge": "false", "amount": "1.00", "reason": "Loyalty"}]),
     document("S-rounded", "99.98", rounding_amount="0.02", amount_paid="50.00", balance_due_amount="50.00"),
     document("S-third-party", "10.00", third_party_amount="5.00", balance_due_amount="15.00", rounding_amount="0.00"),
+    document("S-withheld", "100.00", tax_amount="20.00", withheld_tax_amount="18.00", balance_due_amount="102.00"),
+    document("S-withheld-is-told-only", "100.00", withheld_tax_amount="4.00", balance_due_amount="100.00"),
+    document("S-owed-by-the-seller", "-8.79", balance_due_amount="0.00"),
     document("S-rounded-total", "99.98", rounding_amount="0.30", total_amount="100.28", balance_due_amount="100.28"),
     document("S-nested", lines=[
         {"line_number": "1", "line_kind": "group", "item_name": "Set", "line_net_amount": "10.00", "quantity": "30"},
@@ -153,7 +163,7 @@ STANDARD = [
     document("S-lines-with-three-decimals", "9.463", "4.5000", "10.074", "0.003", "0.003", subtotal_amount="24.04",
              total_amount="24.04"),
     document("S-minimum", lines=[], lines_omitted="true", total_ex_tax_amount="100.00", tax_amount="5.00",
-             total_amount="105.00", balance_due_amount="105.00"),
+             total_amount="105.00", balance_due_amount="55.00"),
     document("S-basic-wl", lines=[], lines_omitted="true", subtotal_amount="110.00", discount_amount="10.00",
              tax_amount="5.00", total_amount="105.00"),
 ]  # fmt: skip
@@ -230,6 +240,11 @@ REFUSED: dict[str, tuple[str | contract.Document, list[str]]] = {
     ),
     "line-does-not-multiply": (
         REAL | {"lines": [ONE | {"quantity": "2"}, *REAL["lines"][1:]]}, ["line_is_quantity_times_price"],
+    ),
+    "line-of-peppol-does-not-multiply": (
+        document("R", lines=[{"quantity": "2", "unit_price": "1.50", "line_net_amount": "1.50"}], total_amount="1.50",
+                 specification_id="urn:cen.eu:en16931:2017#compliant#urn:fdc:peppol.eu:2017:poacc:billing:3.0"),
+        ["line_is_quantity_times_price"],
     ),
     "lines-do-not-add-up": (
         document("R", "1.00", subtotal_amount="1.03", total_amount="1.03"), ["subtotal_is_sum_of_lines"],
