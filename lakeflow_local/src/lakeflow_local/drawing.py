@@ -76,8 +76,8 @@ def svg(title: str, nodes: Sequence[Node], edges: Iterable[tuple[str, str, str]]
     ]
     where = {item.key: (_MARGIN + number * _COLUMN, item) for number, column in enumerate(columns) for item in column}
     middle = {key: top[key] + item.height // 2 for key, (_, item) in where.items()}
-    for path, label in paths:
-        parts.append(_edge(path, label, where, middle))
+    parts += [_edge(path, where, middle) for path, _ in paths]
+    parts += [_label(path, label, where, middle) for path, label in paths if label]
     for key, (x, item) in where.items():
         if isinstance(item, Node):
             parts.append(_box(item, x, top[key]))
@@ -176,7 +176,7 @@ def _places(columns: list[list[Node | _Lane]], paths: Sequence[tuple[list[str], 
     return {key: round(value - upper) + _MARGIN for key, value in top.items()}
 
 
-def _edge(path: list[str], label: str, where: dict, middle: dict[str, int]) -> str:
+def _edge(path: list[str], where: dict, middle: dict[str, int]) -> str:
     bend = (_COLUMN - _WIDTH) // 2
     x, y = where[path[0]][0] + _WIDTH, middle[path[0]]
     drawn = f"M{x},{y}"
@@ -187,11 +187,13 @@ def _edge(path: list[str], label: str, where: dict, middle: dict[str, int]) -> s
         if key != path[-1]:
             drawn += f" H{to_x + _WIDTH}"
         x, y = to_x + _WIDTH, to_y
-    line = f'<path class="edge" d="{drawn}" marker-end="url(#arrow)"/>'
-    if not label:
-        return line
-    to_x, to_y = where[path[-1]][0], middle[path[-1]]
-    return f'{line}\n<text class="label" x="{to_x - 14}" y="{to_y - 6}" text-anchor="end">{escape(label)}</text>'
+    return f'<path class="edge" d="{drawn}" marker-end="url(#arrow)"/>'
+
+
+def _label(path: list[str], label: str, where: dict, middle: dict[str, int]) -> str:
+    """On the last bend of the edge, where no other edge is as a rule."""
+    x, y = where[path[-1]][0] - (_COLUMN - _WIDTH) // 2, (middle[path[-2]] + middle[path[-1]]) // 2 + 4
+    return f'<text class="label" x="{x}" y="{y}" text-anchor="middle">{escape(label)}</text>'
 
 
 def _box(node: Node, x: int, y: int) -> str:
