@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from quality import results
+from quality import data_docs, results
 from quality.contract import Table
 from quality.results import Result
 
@@ -98,11 +97,12 @@ def run(frames: Mapping[Table, DataFrame], docs: Path | None = None) -> Iterator
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     if docs is not None:
-        context.add_data_docs_site("site", _site(docs))
+        context.add_data_docs_site("site", data_docs.site(docs))
         for name in [*context.variables.data_docs_sites]:
             if name != "site":
                 context.delete_data_docs_site(name)
     source = context.data_sources.add_spark("members")
+    held: dict[str, tuple[int, int]] = {}
     for table, frame in frames.items():
         wanted = checks(table)
         asset = source.add_dataframe_asset(table.full)
@@ -113,6 +113,7 @@ def run(frames: Mapping[Table, DataFrame], docs: Path | None = None) -> Iterator
         found = context.validation_definitions.add(definition).run(
             batch_parameters={"dataframe": frame}, result_format="BOOLEAN_ONLY"
         )
+        held[table.full] = sum(bool(result.success) for result in found.results), len(wanted)
         for check, result in zip(wanted, found.results, strict=True):
             column = check.arguments.get("column")
             broken = bool(result.exception_info and result.exception_info.get("raised_exception"))
@@ -134,44 +135,4 @@ def run(frames: Mapping[Table, DataFrame], docs: Path | None = None) -> Iterator
             )
     if docs is not None:
         context.build_data_docs()
-        for page in docs.rglob("*.html"):
-            page.write_text(offline(page.read_text()))
-
-
-def _site(folder: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "show_how_to_buttons": False,
-    }
-
-
-_REMOTE = re.compile(
-    r"<script\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>\s*</script>"
-    r"|<link\b[^>]*\bhref=[\"']?(?:https?:)?//[^>]*>"
-    r"|<img\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>",
-    re.IGNORECASE,
-)
-
-
-def offline(page: str) -> str:
-    """A page of Data Docs without what it loads from other hosts, with a style of its own for the classes it uses."""
-    return _REMOTE.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
-
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:0;color:#222;background:#f6f7f9}
-a{color:#0a58ca}img,svg{max-width:100%}
-.container,.container-fluid{max-width:1200px;margin:0 auto;padding:1rem}
-.row{display:flex;flex-wrap:wrap;gap:1rem}.col,[class*=col-]{flex:1 1 0;min-width:14rem}
-.col-lg-2,.col-md-2,.navigation{flex:0 0 15rem}.col-12{flex:0 0 100%}
-.navbar,.navbar-expand-md{display:flex;background:#fff;padding:.5rem 1rem;border-bottom:1px solid #d5d9de}
-.breadcrumb,.nav,.list-unstyled,.nav-pills{list-style:none;display:flex;flex-wrap:wrap;gap:.75rem;padding:0;margin:0}
-.flex-column{flex-direction:column}.card,.alert,section{background:#fff;border-radius:6px;padding:1rem;margin:.75rem 0}
-table,.table{border-collapse:collapse;width:100%;background:#fff}
-th,td{border-bottom:1px solid #e3e6ea;padding:.4rem .6rem;text-align:left;vertical-align:top}
-.badge{border:1px solid #b9c0c8;border-radius:4px;padding:0 .4rem}.text-success,.fa-check-circle{color:#1a7f37}
-.text-danger,.fa-times{color:#b42318}.d-none,.modal,.collapse:not(.show),.invisible{display:none}
-.fa-check-circle:before{content:"\\2714"}.fa-times:before{content:"\\2718"}.fa-exclamation-triangle:before{content:"\\26A0"}
-"""
+        data_docs.finish(docs, held)

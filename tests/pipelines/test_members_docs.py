@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from quality import contract
-from quality.suites import offline
+from quality.data_docs import finish, offline
 from tools import dataset_docs
 
 TABLES = contract.tables("members")
@@ -50,3 +52,15 @@ def test_drift_is_told_by_its_column():
 def test_pages_load_nothing_from_elsewhere(remote: str):
     page = offline(f"<html><head>{remote}</head><body>{remote}<b>1</b></body></html>")
     assert "example.com" not in page and "<b>1</b>" in page and page.count("<style>") == 1
+
+
+def test_the_index_of_data_docs_needs_no_script(tmp_path: Path):
+    pages = [tmp_path / "expectations/gold/a.html", *(tmp_path / f"validations/gold/a/r/{n}/x.html" for n in (1, 2))]
+    for page in (tmp_path / "index.html", *pages):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<html><head></head><body><script>fill()</script></body></html>")
+    finish(tmp_path, {"gold.a": (2, 3)})
+    index = (tmp_path / "index.html").read_text()
+    assert '<a href="validations/gold/a/r/2/x.html">2 of 3 hold</a>' in index and "fa-times" in index
+    assert '<a href="expectations/gold/a.html">gold.a</a>' in index
+    assert not any("<script" in page.read_text() for page in pages)
