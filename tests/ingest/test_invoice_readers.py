@@ -463,6 +463,20 @@ class TestTotals:
         document |= {"lines": [line], "subtotal_amount": "10.00"}
         assert read_one(files.ubl(document)) == document
 
+    @pytest.mark.parametrize(
+        ("net", "expected"),
+        [("8.00", {"discount_amount": "2.00"}), ("11.00", {"charge_amount": "1.00"}), ("10.00", {})],
+    )
+    def test_the_net_total_tells_what_changes_the_subtotal(self, net, expected):
+        taxes = {"taxes": [{"tax_amount": "1.00"}], "tax_amount": "1.00"}
+        document = minimal(total_ex_tax_amount=net, total_amount=f"{Decimal(net) + 1}", **taxes)
+        assert read_one(files.ubl(document)) == document | expected
+        # An allowance that no total knows is told only, unless the net total is none that the tax makes the total of.
+        named = document | {"allowance_charges": [{"is_charge": "false", "amount": "5.00"}]}
+        assert read_one(files.ubl(named)) == named | expected
+        other = named | {"total_amount": "99.00"}
+        assert read_one(files.ubl(other)) == other | {"discount_amount": "5.00"}
+
     def test_oioubl_writes_the_tax_where_others_write_the_total_without_it(self):
         content = files.ubl(minimal(specification_id="OIOUBL-2.02", total_ex_tax_amount="2.00"))
         assert "total_ex_tax_amount" not in read_one(content)

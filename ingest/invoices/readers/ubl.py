@@ -103,6 +103,11 @@ def read(root: Element) -> Document:
     tax_totals = [found for found in tax_totals if found.find("TaxSubtotal") is not None] or tax_totals[:1]
     taxes = [_tax(found) for tax_total in tax_totals for found in tax_total.findall("TaxSubtotal")]
     taxes = [tax for tax in taxes if tax["tax_amount"] is not None]
+    tax = total(
+        amount(text(found, "."))
+        for tax_total in tax_totals
+        for found in in_currency(tax_total.findall("TaxAmount"), currency)[:1]
+    )
     tax_currency = text(root, "TaxCurrencyCode")
     net = None if is_oioubl else sum_of("TaxExclusiveAmount")
     paid, rounding, balance = (sum_of(f"{name}Amount") for name in ("Prepaid", "PayableRounding", "Payable"))
@@ -122,10 +127,13 @@ def read(root: Element) -> Document:
         _add_lines(root, f"{kind}Line", None, lines, parents)
     lines = settle_kinds(lines, parents)
     subtotal = sum_of("LineExtensionAmount")
-    discount = sum_of("AllowanceTotalAmount") or charged(entries, False)
-    charge = sum_of("ChargeTotalAmount") or charged(entries, True)
+    discount, charge = sum_of("AllowanceTotalAmount"), sum_of("ChargeTotalAmount")
+    has_totals = discount is not None or charge is not None
+    discount, charge = discount or charged(entries, False), charge or charged(entries, True)
     if not entries and _are_of_lines(discount, charge, net, lines):
         subtotal, discount, charge = net, None, None
+    elif not has_totals and None not in (subtotal, net) and total((net, tax)) == with_tax:
+        discount, charge = _between(subtotal, net, discount, charge)
     return compact(
         {
             "seller": {
@@ -176,11 +184,7 @@ def read(root: Element) -> Document:
             "allowance_charges": entries,
             "total_ex_tax_amount": net,
             "tax_rate": tax_rate(taxes),
-            "tax_amount": total(
-                amount(text(found, "."))
-                for tax_total in tax_totals
-                for found in in_currency(tax_total.findall("TaxAmount"), currency)[:1]
-            ),
+            "tax_amount": tax,
             "tax_amount_in_tax_currency": amount_in_tax_currency(
                 root.findall("TaxTotal/TaxAmount"), tax_currency, currency
             ),
@@ -207,6 +211,16 @@ def _are_of_lines(discount: str | None, charge: str | None, net: str | None, lin
         return False
     counted = [line for line in lines if line.get("line_kind") not in ("group", "information")]
     return total(line.get("line_net_amount", "x") for line in counted) == net
+
+
+def _between(subtotal: str, net: str, discount: str | None, charge: str | None) -> tuple[str | None, str | None]:
+    """The allowances and charges that lead from one total to the other, where they alone are printed."""
+    if total((subtotal, charge, _negative(discount))) == net:
+        return discount, charge
+    change = total((net, _negative(subtotal))) or ""
+    if not change.strip("-.0"):
+        return None, None
+    return (_negative(change), None) if change.startswith("-") else (None, change)
 
 
 def _type(root: Element) -> str:
