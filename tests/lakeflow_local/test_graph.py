@@ -257,15 +257,17 @@ def test_what_is_refused_is_named_with_its_line(tmp_path, text, line, message):
 
 
 def test_a_file_at_fault_does_not_hide_the_others(tmp_path, capsys, monkeypatch):
-    (tmp_path / "bad.sql").write_text("CREATE OR REFRESH STREAMING TABLE x AS\n\nSELECT 1;\nSELECT 2;\n")
+    (tmp_path / "bad.sql").write_text(
+        "CREATE OR REFRESH STREAMING TABLE x AS\n\nSELECT 1;\nSELECT 2;\nCREATE VIEW v;\n"
+    )
     (tmp_path / "good.py").write_text("import dlt\n@dlt.table\ndef a(): return spark.range(1)\n")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["pipelines", "graph", str(tmp_path), "--json"]) == 1
     out, err = capsys.readouterr()
     told = json.loads(out)
     assert [d["name"] for d in told["datasets"]] == ["a"]
-    assert [(e["file"], e["line"]) for e in told["errors"]] == [("bad.sql", 4)]
-    assert err.startswith("error: bad.sql:4: SELECT is not a statement of a pipeline")
+    assert [(e["file"], e["line"]) for e in told["errors"]] == [("bad.sql", 5)]
+    assert err.startswith("error: bad.sql:5: expected AS and a query after VIEW v; found the end of the statement")
     assert set(told["datasets"][0]) == {"name", "kind", "inputs", "expectations", "file", "line", "flows"}
 
 

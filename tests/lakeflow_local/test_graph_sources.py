@@ -667,6 +667,48 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
     assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")
 
 
+def test_statements_that_a_pipeline_has_no_use_for_are_passed_over(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="""\
+            DROP TABLE IF EXISTS t;
+            CREATE OR REFRESH STREAMING TABLE t AS SELECT * FROM STREAM read_kafka(subscribe => 'a');
+            CREATE TEMPORARY VIEW v AS SELECT * FROM STREAM read_files('/x');
+            CREATE TABLE IF NOT EXISTS control (id INT);
+            GRANT SELECT ON TABLE t TO `someone`;
+            CREATE STREAMING TABLE w AS SELECT * FROM STREAM v;
+            """,
+    )
+    assert inputs(found) == {"t": (), "v": (), "w": ("v",)}
+    refused = [note.partition(" is not")[0] for note in found.notes]
+    assert refused == [
+        f"a.sql:{n}: an update refuses it: {what}" for n, what in ((1, "DROP"), (4, "CREATE TABLE"), (5, "GRANT"))
+    ]
+    found = graph_of(tmp_path, b__sql="USE SCHEMA s;\nSELECT 1;\nDROP TABLE t;\n")
+    (fault,) = found.errors
+    assert (fault.line, fault.message.partition(";")[0]) == (2, "SELECT is not a statement of a pipeline")
+
+
+def test_a_missing_module_for_which_another_is_imported(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            try:
+                import databricks.declarative_pipelines as dp
+                from common.names import TABLE
+            except ImportError:
+                from dlt import *
+                import dlt as dp
+                TABLE = "fallback"
+
+            @dp.table(name=TABLE)
+            def f():
+                return dlt.read_stream("x")
+        """,
+    )
+    assert inputs(found) == {"fallback": ("x",)} and not found.notes
+
+
 def test_what_stands_for_many_datasets_is_shown_once(tmp_path):
     found = graph_of(
         tmp_path,

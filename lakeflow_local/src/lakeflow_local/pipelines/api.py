@@ -515,7 +515,9 @@ def installed() -> Iterator[None]:
     modules = {}
     for module_name in ("pyspark.pipelines", "dlt"):
         module = types.ModuleType(module_name, __doc__)
-        module.__dict__.update({name: globals()[name] for name in __all__}, __all__=__all__)
+        module.__dict__.update({name: globals()[name] for name in __all__}, dlt=module)
+        # `from dlt import *` brings the module too.
+        module.__dict__["__all__"] = [*__all__, "dlt"]
         modules[module_name] = module
     before = {name: sys.modules.get(name) for name in modules}
     package: Any = pyspark

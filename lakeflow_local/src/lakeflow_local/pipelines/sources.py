@@ -145,7 +145,7 @@ class Loader:
     def _load_python(self, path: Path, module: dict[str, Any], within: tuple[Path, ...] = ()) -> None:
         text = _text(path)
         main = notebooks.is_notebook(text, path) or notebooks.defines(text)
-        scope = sql.Scope(path, self._configuration, self._parameters)
+        scope = self.scope(path)
         for cell in notebooks.cells(text, path):
             if cell.language == notebooks.PYTHON:
                 self.execute(compiled(cell, path, self.code, main), path, module)
@@ -155,6 +155,10 @@ class Loader:
                 self._run(cell, path, module, (*within, path))
             else:
                 self.report(f"{path.name}:{cell.line}: a %{cell.language} cell has no effect in a pipeline")
+
+    def scope(self, path: Path) -> sql.Scope:
+        """What the SQL statements of a file begin with."""
+        return sql.Scope(path, self._configuration, self._parameters)
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         """The code of a parsed source."""
@@ -213,7 +217,7 @@ class Loader:
             self.report(f"{path.name}:{cell.line}: a %sql cell that defines no dataset has no effect in a pipeline")
 
     def _load_sql(self, text: str, path: Path, line: int, scope: sql.Scope | None = None) -> None:
-        scope = scope or sql.Scope(path, self._configuration, self._parameters)
+        scope = scope or self.scope(path)
         statements = sql.parse(text, file=path, configuration=self._configuration, line=line, scope=scope)
         for statement in statements:
             if isinstance(statement, sql.CreateDataset):

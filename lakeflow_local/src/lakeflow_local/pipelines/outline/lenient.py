@@ -45,6 +45,7 @@ _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eva
 _CHECKED = frozenset({"stored_as_scd_type", "column_list", "except_column_list"})
 _DATASETS = (api.table, api.materialized_view, api.temporary_view, api.view)
 _PRESENT = frozenset({os.path.exists, os.path.isdir, os.path.isfile, Path.exists, Path.is_dir, Path.is_file})
+_IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
 
@@ -95,10 +96,10 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        prepared = any(map(_has_no_file, node.handlers))
+        answered = [ast.Constant(any(map(has, node.handlers))) for has in (_has_no_file, _has_other_module)]
         self.generic_visit(node)
-        if prepared:
-            guard = ast.withitem(ast.Call(ast.Name(_PREPARED, ast.Load()), [], []))
+        if any(each.value for each in answered):
+            guard = ast.withitem(ast.Call(ast.Name(_PREPARED, ast.Load()), answered, []))
             node.body = [ast.copy_location(ast.With([guard], node.body), node)]
         return node
 
@@ -148,18 +149,30 @@ def _has_no_file(handler: ast.ExceptHandler) -> bool:
     return bool(handler.type and kinds & _FILE_ERRORS) and not any(isinstance(p, ast.Raise) for p in ast.walk(handler))
 
 
-_prepared = 0
+def _has_other_module(handler: ast.ExceptHandler) -> bool:
+    """Whether an `except` clause imports another module where one is missing."""
+    kinds = {part.id for part in ast.walk(handler.type or handler) if isinstance(part, ast.Name)}
+    imports = any(isinstance(part, ast.Import | ast.ImportFrom) for part in handler.body)
+    return imports and (handler.type is None or bool(kinds & _IMPORT_ERRORS))
+
+
+_no_file = _other_module = 0
 
 
 @contextmanager
-def _prepared_for_no_file() -> Iterator[None]:
-    """Within a `try` that has an answer to a missing file, it is missing."""
-    global _prepared
-    _prepared += 1
+def _prepared(no_file: bool, other_module: bool) -> Iterator[None]:
+    """Within a `try` that has an answer to a missing file, or module, it is missing."""
+    global _no_file, _other_module
+    _no_file, _other_module = _no_file + no_file, _other_module + other_module
     try:
         yield
     finally:
-        _prepared -= 1
+        _no_file, _other_module = _no_file - no_file, _other_module - other_module
+
+
+def has_other_module() -> bool:
+    """Whether the source has another module to import where one is missing."""
+    return _other_module > 0
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -180,7 +193,7 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
             raise
         if isinstance(error, OSError) and error.filename is not None and not is_unknown(given):
             doubt(f"{error.filename}, which is not here")
-            if _prepared:
+            if _no_file:
                 raise
         elif isinstance(owner, RawConfigParser) and _is_empty(owner):
             doubt("settings that are not here")
@@ -370,5 +383,5 @@ names = {
     _INHERITED: _inherited,
     _WITHIN: _within,
     _UNLESS: lambda value: not value if isinstance(value, Symbol) else value,
-    _PREPARED: _prepared_for_no_file,
+    _PREPARED: _prepared,
 }

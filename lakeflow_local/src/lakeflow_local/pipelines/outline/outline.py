@@ -23,7 +23,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import faults
+from lakeflow_local.pipelines import faults, sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
@@ -39,7 +39,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import World, tables_in
+from lakeflow_local.pipelines.outline.world import World, streams, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -51,7 +51,6 @@ _DEFINES = frozenset({
     "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
     "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
 })  # fmt: skip
-_STREAMS_BY_NAME = re.compile(r"stream|auto_?loader|cloud_?files", re.IGNORECASE)
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
 
@@ -134,6 +133,16 @@ class _Loader(Loader):
         self.path = path
         self._world = world
         self._modules: list[dict[str, Any]] = []
+        self.passed_over: list[LakeflowError] = []
+
+    def scope(self, path: Path) -> sql.Scope:
+        scope = super().scope(path)
+        scope.pass_over = self._pass_over
+        return scope
+
+    def _pass_over(self, error: LakeflowError) -> None:
+        self.passed_over.append(error)
+        self.report(f"{error.file.name}:{error.line}: an update refuses it: {error.message}")
 
     def module(self, path: Path) -> dict[str, Any]:
         self._modules.append(super().module(path))
@@ -207,8 +216,12 @@ def outline(
         for loader in loaders:
             with _caught(found, loader.path):
                 loader.call_what_defines(registry)
+        passed_over = [error for loader in loaders for error in loader.passed_over]
         if registry.datasets:
             _Assembly(found, world, names, False).add([registry])
+        elif passed_over:
+            first = passed_over[0]
+            found.errors.append(Fault(str(first.file), first.line, first.message))
         else:
             found.errors.append(_without_dataset(sources, world.absent))
     forget_modules()
@@ -529,7 +542,8 @@ class _Assembly:
         except LakeflowError as error:
             self._fail(error.message, Place(flow.place.file, error.line or line))
             return _Read()
-        return _Read({TableRead(without_live(i.name), i.streaming) for i in read}, any(i.streaming for i in read))
+        streaming = streams(text) or any(i.streaming for i in read)
+        return _Read({TableRead(without_live(i.name), i.streaming) for i in read}, streaming)
 
     def _followed(self, function: Callable, flow: Flow, *calls: tuple) -> _Read:
         """What a function reads, whatever its conditions on what is not known turn out to be.
@@ -561,8 +575,7 @@ class _Assembly:
                 place = f"{flow.place.file.name}:{flow.place.line}"
                 told = f"{place}: {flow.name} has a decorator that is not here"
                 self._found.notes.append(named(f"{told}; what it adds, such as expectations, is not known"))
-            if elsewhere and not read.inputs and not read.streaming:
-                read.streaming = _STREAMS_BY_NAME.search(elsewhere) is not None
+            if elsewhere and not read.inputs:
                 place = f"{flow.place.file.name}:{flow.place.line}"
                 told = f"{place}: what {flow.name} reads, and whether as a stream, is in {elsewhere}, which is not here"
                 self._found.notes.append(named(told))
@@ -611,11 +624,16 @@ def _by_text(function: Callable) -> _Read:
     return read
 
 
+def _name_of(node: ast.AST) -> str | None:
+    """The name that a name or an attribute ends with."""
+    return getattr(node, "attr", getattr(node, "id", None))
+
+
 def _read_by_text(function: ast.AST, read: _Read, known: dict[str, Any]) -> None:
     for node in ast.walk(function):
-        if isinstance(node, ast.Attribute) and node.attr in _STREAM_READS:
+        if _name_of(node) in _STREAM_READS:
             read.streaming = True
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TABLE_READS:
+        if isinstance(node, ast.Call) and _name_of(node.func) in _TABLE_READS:
             for argument in node.args[:1]:
                 with contextlib.suppress(Exception):
                     name = eval(lenient.code_of_expression(argument), known)

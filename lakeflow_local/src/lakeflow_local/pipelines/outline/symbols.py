@@ -27,6 +27,8 @@ _PREDICATES = {
     "isNull": "{} IS NULL", "isNotNull": "{} IS NOT NULL", "between": "{} BETWEEN {} AND {}", "like": "{} LIKE {}",
     "rlike": "{} RLIKE {}", "isNaN": "isnan({})",
 }  # fmt: skip
+# By its name, where nothing else tells.
+_GIVES_A_STREAM = re.compile(r"(?<!up)(?<!down)stream|auto_?loader", re.IGNORECASE)
 _UNKNOWN = "only a running pipeline knows"
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
 # How often a loop or a condition on a symbol goes on at one place of a source before it ends.
@@ -258,7 +260,10 @@ class Symbol:
             object.__setattr__(result, "__wrapped__", args[0])
             return result
         given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
-        return self.derived(f"{self._text}({given})", args, kwargs)
+        result = self.derived(f"{self._text}({given})", args, kwargs)
+        if _GIVES_A_STREAM.search(name):
+            object.__setattr__(result, "_streaming", True)
+        return result
 
     def __getitem__(self, key: Any) -> Any:
         return self.derived(f"{self._text}[{shown(key)}]", key)

@@ -87,6 +87,11 @@ def tables_in(text: str, **how: Any) -> list[sql.Input]:
     return [read for read in sql.inputs(text, **how) if not _FILES.match(read.name)]
 
 
+def streams(text: str) -> bool:
+    """Whether a query reads files or a message bus as a stream."""
+    return _STREAMS.search(text) is not None
+
+
 def _named(name: str, streaming: bool = False) -> Symbol:
     """The rows of a table, or of a temporary view that the source has made."""
     made = view(name)
@@ -284,7 +289,8 @@ class World:
 
     def _pipelines(self) -> ModuleType:
         module = ModuleType("dlt")
-        module.__dict__.update({name: getattr(api, name) for name in api.__all__}, __all__=api.__all__)
+        module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module)
+        module.__all__ = [*api.__all__, "dlt"]  # type: ignore[attr-defined]
         module.read = lambda name: self.spark.read.table(name)  # type: ignore[attr-defined]
         module.read_stream = lambda name: self.spark.readStream.table(name)  # type: ignore[attr-defined]
         module.readStream = module.read_stream  # type: ignore[attr-defined]
@@ -302,7 +308,7 @@ class World:
         if not read and is_unknown(text) and not known_parts(text).strip():
             # The whole query comes from elsewhere; so does what it reads.
             tables = [_named(text)]
-        return Symbol("spark.sql(…)", streaming=bool(_STREAMS.search(text))).derived("spark.sql(…)", tables, frames)
+        return Symbol("spark.sql(…)", streaming=streams(text)).derived("spark.sql(…)", tables, frames)
 
     def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         """`import` inside followed sources."""
@@ -311,6 +317,8 @@ class World:
             return self._relative(name, importer, level, fromlist)
         module = self._find(name, importer, fromlist)
         if module is None:
+            if lenient.has_other_module():
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             self._lacks(name)
             module = _Module(name, self)
         if fromlist:
@@ -366,7 +374,7 @@ class World:
         top = name.split(".")[0]
         if name in self.known or name in _REAL_OF_SPARK:
             return self.module(name)
-        if top in ("pyspark", "delta", "databricks"):
+        if top in ("pyspark", "delta") or (top == "databricks" and not lenient.has_other_module()):
             return _Module(name, self)
         own = self._own(name, importer, fromlist)
         # As in Python, a folder without __init__.py hides no module of another place.

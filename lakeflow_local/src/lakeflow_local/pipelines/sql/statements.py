@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sqlglot.tokens import Token, TokenType
 
+from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines.graph import AutoCdc, Dataset, Flow, Kind, Place, Snapshot
 from lakeflow_local.pipelines.sql.change_feed import ChangeFeed
 from lakeflow_local.pipelines.sql.clauses import Clauses
@@ -57,6 +58,10 @@ class SetConf:
 
 
 Statement = CreateDataset | CreateFlow | SetConf
+
+
+class NotOfAPipelineError(LakeflowError):
+    """A statement that a pipeline has no use for, such as DROP."""
 
 
 def parse(
@@ -138,7 +143,11 @@ def _split(source: Source) -> Iterator[Source]:
 
 
 class Scope:
-    """What the statements of one file hand on to the ones after them."""
+    """What the statements of one file hand on to the ones after them.
+
+    Attributes:
+        pass_over: told of statements that a pipeline has no use for, instead of their being refused.
+    """
 
     def __init__(self, file: Path, configuration: Mapping[str, str], parameters: Mapping[str, str]):
         self.file = file
@@ -148,11 +157,20 @@ class Scope:
         self.catalog: str | None = None
         self.schema: str | None = None
         self.statements: list[Statement] = []
+        self.pass_over: Callable[[NotOfAPipelineError], None] | None = None
 
     def value(self, key: str) -> str:
         return self.settings[key] if key in self.settings else self.configuration[key]
 
     def read(self, source: Source) -> None:
+        try:
+            self._read(source)
+        except NotOfAPipelineError as error:
+            if self.pass_over is None:
+                raise
+            self.pass_over(error)
+
+    def _read(self, source: Source) -> None:
         statement = _Statement(source, self)
         if statement.accept("SET"):
             if setting := statement.set_conf():
@@ -170,7 +188,8 @@ class Scope:
         else:
             statement.fail(
                 f"{statement.shown()} is not a statement of a pipeline; those are CREATE STREAMING TABLE, "
-                "MATERIALIZED VIEW, VIEW or FLOW, APPLY CHANGES, SET and USE"
+                "MATERIALIZED VIEW, VIEW or FLOW, APPLY CHANGES, SET and USE",
+                NotOfAPipelineError,
             )
 
 
@@ -253,14 +272,15 @@ class _Statement(Cursor):
             kind = Kind.TEMPORARY_VIEW
         else:
             what = " ".join(["CREATE", *sorted(modifiers - {"REFRESH", "REPLACE"}), self.shown()])
-            self.fail(f"{what} is not a statement of a pipeline")
+            self.fail(f"{what} is not a statement of a pipeline", NotOfAPipelineError)
         return self.create_dataset(kind, modifiers, managed)
 
     def not_a_table(self, index: int) -> NoReturn:
         self.index = index
         self.fail(
             "CREATE TABLE is not a statement of a pipeline; write CREATE OR REFRESH STREAMING TABLE or "
-            "CREATE OR REFRESH MATERIALIZED VIEW"
+            "CREATE OR REFRESH MATERIALIZED VIEW",
+            NotOfAPipelineError,
         )
 
     def create_dataset(self, kind: Kind, modifiers: set[str], managed: int | None) -> CreateDataset:
