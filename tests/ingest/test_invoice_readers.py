@@ -565,7 +565,9 @@ class TestXml:
             b"<cac:Attachment><cbc:EmbeddedDocumentBinaryObject>%s</cbc:EmbeddedDocumentBinaryObject></cac:Attachment>"
         )
         content = files.ubl(minimal()).replace(b"<cac:LegalMonetaryTotal>", b"%s<cac:LegalMonetaryTotal>" % attached)
-        assert read_one(content % (b"QUJD" * 3_000_000)) == minimal()
+        large = content % (b"QUJD" * 3_000_000)
+        assert read_one(large) == minimal()
+        assert read_one(large.decode().replace("UTF-8", "UTF-16").encode("utf-16")) == minimal()
 
     @pytest.mark.parametrize(
         ("declaration", "use"),
@@ -666,7 +668,8 @@ class TestHybrid:
 
     def test_any_name_of_an_attached_invoice(self):
         for name in ("Rechnung.XML", "invoice"):
-            assert read_one(files.hybrid(files.ubl(minimal()), name=name)) == minimal()
+            for encoding in ("UTF-8", "UTF-16"):
+                assert read_one(files.hybrid(files.ubl(minimal(), encoding=encoding), name=name)) == minimal()
 
     def test_broken_xml_is_not_replaced_by_the_printed_page(self):
         content = files.hybrid(files.cii(REAL)[:-20], pages=files.printed(REAL))

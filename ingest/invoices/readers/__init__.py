@@ -21,8 +21,6 @@ __all__ = ["MAX_BYTES", "Refused", "read"]
 MAX_BYTES = 64 * 1024 * 1024
 """No larger file is read."""
 
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
-
 
 def read(content: bytes, *, source_file: str) -> list[Document]:
     """The documents of a file, whose kind is told by its content.
@@ -40,7 +38,7 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
     """
     if len(content) > MAX_BYTES:
         raise Refused(f"the file is larger than {MAX_BYTES // 1024**2} MiB")
-    start = content.lstrip(xml.MARKS_AND_SPACE)
+    start = xml.in_utf_8(content).lstrip(xml.MARKS_AND_SPACE)
     if not start:
         raise Refused("the file is empty")
     try:
@@ -48,7 +46,7 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
             return [_landed(*_of_pdf(content), source_file)]
         if start.startswith((b"{", b"[")):
             return [_landed(document, "json", source_file) for document in _of_json(start)]
-        if start.startswith((b"<", *_UTF_16_MARKS)):
+        if start.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
             return [_landed(*_of_xml(content), source_file)]
     except Refused:
         raise

@@ -35,7 +35,7 @@ def attached_invoice(content: bytes, is_invoice: Callable[[QName], bool]) -> byt
         if name in attached:
             return attached[name]
     for data in attached.values():
-        if not data.lstrip(xml.MARKS_AND_SPACE).startswith(b"<"):
+        if not xml.in_utf_8(data).lstrip(xml.MARKS_AND_SPACE).startswith(b"<"):
             continue
         try:
             xml.payload(xml.parse(data), is_invoice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -18,9 +19,19 @@ Element: TypeAlias = etree._Element
 MARKS_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
 """Bytes before a document: two byte order marks occur where a file was joined from parts."""
 
+_UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\x00": "utf-16-le", b"\x00<": "utf-16-be"}
 _DECLARATION = re.compile(rb"^\s*<\?xml\s[^>]*\?>")
 _XML_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _CENT = Decimal("0.01")
+
+
+def in_utf_8(content: bytes) -> bytes:
+    """The content as it is, or without its declaration in UTF-8 if it is in UTF-16."""
+    for mark, encoding in _UTF_16.items():
+        if content.startswith(mark):
+            with suppress(UnicodeDecodeError):
+                return _DECLARATION.sub(b"", content.decode(encoding).encode())
+    return content
 
 
 def parse(content: bytes) -> Element:
@@ -39,7 +50,7 @@ def parse(content: bytes) -> Element:
 
 
 def _tree(content: bytes) -> Element:
-    content = content.lstrip(MARKS_AND_SPACE)
+    content = in_utf_8(content).lstrip(MARKS_AND_SPACE)
     failure: etree.XMLSyntaxError | None = None
     for encoding in (None, "utf-8", "windows-1252"):
         for candidate in (content, _without_trailing_bytes(content)):
