@@ -667,6 +667,26 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
     assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")
 
 
+def test_an_unqualified_target_tells_the_schema_of_the_pipeline(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+
+            schema = "dev.landing"
+            dp.create_streaming_table(f"{schema}.raw")
+
+            @dp.append_flow(target="raw")
+            def raw():
+                return spark.readStream.format("cloudFiles").load("/x")
+
+            dp.create_streaming_table(f"{schema}.history")
+            dp.create_auto_cdc_flow("history", "raw", ["a"], "b")
+        """,
+    )
+    assert inputs(found) == {"dev.landing.raw": (), "dev.landing.history": ("dev.landing.raw",)}
+
+
 def test_statements_that_a_pipeline_has_no_use_for_are_passed_over(tmp_path):
     found = graph_of(
         tmp_path,

@@ -334,6 +334,8 @@ class _Assembly:
         self._found = found
         self._world = world
         self._names = names
+        # Where unqualified names belong by what the flows write, if the sources tell it.
+        self._meant = names
         self._whole = whole
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
@@ -384,7 +386,7 @@ class _Assembly:
 
     def _attach(self, flow: Flow) -> None:
         self._note_refused(flow)
-        full = self._find(flow.target) or self._find_alike(flow.target)
+        full = self._find(flow.target) or self._find_alike(flow.target) or self._find_qualified(flow.target)
         if full is not None:
             self._flows[full].append(flow)
         elif flow.target in self._refused:
@@ -428,10 +430,24 @@ class _Assembly:
     def _find(self, name: str, flow: Flow | None = None) -> str | None:
         """The dataset of that name, as `flow` would find it."""
         name = without_live(name)
-        for full in (name.lower().strip("`"), self._full(name, flow=flow)):
+        for full in (name.lower().strip("`"), self._full(name, flow=flow), self._full_as_meant(name)):
             if full in self._datasets:
                 return full
         return None
+
+    def _full_as_meant(self, name: str) -> str:
+        parts = sql.normalise(name)
+        return self._meant.full(name) if len(parts) == 1 else ""
+
+    def _find_qualified(self, name: str) -> str | None:
+        """The only dataset of that name in any schema: what a flow writes is there, so its schema is the pipeline's."""
+        parts = sql.normalise(without_live(name))
+        found = [full for full in self._datasets if full.count(".") == 2 and full.endswith(f".{parts[-1]}")]
+        if len(parts) > 1 or len(found) != 1:
+            return None
+        catalog, schema, _ = found[0].split(".")
+        self._meant = Namespace(catalog, schema)
+        return found[0]
 
     def _find_alike(self, name: str) -> str | None:
         """The only dataset that a name may mean, where parts of either come from settings that were not given."""
