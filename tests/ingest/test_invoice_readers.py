@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from copy import deepcopy
 from datetime import date
@@ -554,6 +555,21 @@ class TestXml:
         document = minimal(seller={"name": "Müller & Söhne"})
         inner = write(document).split(b"?>", 1)[1]
         assert read_one(before.encode() + inner + after.encode()) == document
+
+    def test_envelopes_with_a_file(self):
+        envelope = (
+            '<StandardBusinessDocument xmlns="http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader">'
+            '<BinaryContent xmlns="http://peppol.eu/xsd/ticc/envelope/1.0">%s</BinaryContent></StandardBusinessDocument>'
+        )
+        for file in (files.ubl(minimal()), files.hybrid(files.cii(minimal()))):
+            assert read_one((envelope % base64.encodebytes(file).decode()).encode()) == minimal()
+        for content, reason in (
+            ("?", "not in base64"),
+            ("", "not well-formed"),
+            ("PGEvPg==", "the root element a is not"),
+        ):
+            with pytest.raises(Refused, match=reason):
+                read((envelope % content).encode(), source_file="given")
 
     def test_an_envelope_with_two_invoices_is_refused(self):
         inner = files.ubl(minimal()).split(b"?>", 1)[1]

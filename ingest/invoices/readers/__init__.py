@@ -59,7 +59,11 @@ def read(content: bytes, *, source_file: str) -> list[Document]:
 
 
 def _of_xml(content: bytes) -> tuple[Document, str]:
-    root = xml.payload(xml.parse(content), _is_invoice)
+    root = xml.parse(content)
+    carried = xml.binary_content(root)
+    if carried is not None:
+        return _of_pdf(carried) if b"%PDF-" in carried[:1024] else _of_xml(carried)
+    root = xml.payload(root, _is_invoice)
     reader, name = (cii, "cii") if cii.reads(QName(root)) else (ubl, "ubl")
     try:
         return reader.read(xml.with_local_names(root)), name

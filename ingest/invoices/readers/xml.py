@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -85,6 +86,21 @@ def _without_trailing_bytes(content: bytes) -> bytes:
     if last and b"\0" not in content[:4]:
         return content[:last]
     return content
+
+
+def binary_content(root: Element) -> bytes | None:
+    """The file that a Peppol envelope carries in base64, such as a hybrid PDF; None if it carries none.
+
+    Raises:
+        Refused: it is not in base64.
+    """
+    encoded = root.findtext("{http://peppol.eu/xsd/ticc/envelope/1.0}BinaryContent")
+    if encoded is None:
+        return None
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        raise Refused("the content of the envelope is not in base64", "xml") from None
 
 
 def payload(root: Element, is_invoice: Callable[[etree.QName], bool]) -> Element:
