@@ -419,9 +419,8 @@ def corrected(lakehouse, filled):
     for day in {day: None for day, _ in landings}:
         lakehouse.land("arrivals", [made for landed, made in landings if landed == day], day=f"2024-05-{day:02}")
     tables = {"bronze": ["invoices"], "silver": ["invoices", "invoices_quarantine"], "gold": ["fact_invoice_line"]}
-    return lakehouse.update(
-        *(f"{SCHEMAS[f'{layer}_schema']}.{name}" for layer, names in tables.items() for name in names)
-    )
+    named = (f"{SCHEMAS[f'{layer}_schema']}.{name}" for layer, names in tables.items() for name in names)
+    return lakehouse.update("invoices_checked", *named)
 
 
 def test_schema_is_that_of_the_contract():

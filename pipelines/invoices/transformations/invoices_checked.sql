@@ -4,8 +4,10 @@
 -- tax of a rate (BR-CO-17), and for the balance where its rounding (BT-114) is not landed. An absent amount means that
 -- there is none. Some write the amounts of lines with more decimals than money has, and round their sum: a line is rounded
 -- here, and the sum may differ by what that changed. Lines that head others or only inform are kept apart from those that count.
-CREATE TEMPORARY VIEW invoices_checked
-COMMENT 'Landed documents, typed, each with the list of the rules that it breaks'
+-- A landed document is judged once, by itself alone, so this is a stream; which version of it counts, silver decides over
+-- all of them. A change of this query holds for what has landed before only after a full refresh of this table.
+CREATE OR REFRESH PRIVATE STREAMING TABLE invoices_checked
+COMMENT 'Landed documents, typed, each with the list of the rules that it breaks; one row for each landed line; personal data'
 AS
 WITH landed AS (
   SELECT
@@ -17,7 +19,7 @@ WITH landed AS (
     ) AS landed_on,
     filter(lines, line -> line IS NULL OR NOT coalesce(line.line_kind IN ('group', 'information'), false)) AS lines,
     filter(lines, line -> line.line_kind IN ('group', 'information')) AS other_lines
-  FROM ${bronze_schema}.invoices
+  FROM STREAM ${bronze_schema}.invoices
 ),
 
 listed AS (

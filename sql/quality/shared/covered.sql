@@ -30,6 +30,7 @@ FROM VALUES
   ('items_are_named', 'lines'),
   ('last_name_present', '_op'),
   ('last_name_present', 'last_name'),
+  ('line_is_quantity_times_price', 'lines_are_priced'),
   ('lines_add_up_to_total', 'reconciles'),
   ('member_id_is_uuid', 'member_id'),
   ('member_key_present', 'member_key'),
