@@ -312,3 +312,53 @@ def test_the_projects_own_pipelines(capsys, monkeypatch):
         assert capsys.readouterr().out.startswith("flowchart LR")
         assert cli.main(["pipelines", "graph", key]) == 0
         assert "materialized view" in capsys.readouterr().out
+
+
+def test_newer_declarations_are_in_the_graph_and_refused_in_an_update(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+
+            dp.create_sink("s", "kafka", {"topic": "t"})
+
+            @dp.update_flow(target="s")
+            def counted():
+                return spark.readStream.table("p").groupBy("k").count()
+
+            dp.create_streaming_table("p")
+
+            @dp.replace_flow(target="p", replace_using=["id"])
+            def replaced():
+                return spark.readStream.table("raw.p")
+
+            @dp.table(replace_where="day > 1")
+            def late():
+                return spark.readStream.table("p")
+
+            dp.create_table(name="m")
+
+            @dp.append_flow(target="m", depends_on="replaced")
+            def into_m():
+                return spark.readStream.table("p")
+
+            dp.create_auto_cdc_flow(
+                target="p",
+                source="raw.q",
+                keys=["a"],
+                sequence_by="b",
+                system_sequence_by="s",
+                stored_as_scd_type="bitemporal",
+            )
+        """,
+    )
+    assert kinds(found) == {"s": "sink", "p": "streaming_table", "late": "streaming_table", "m": "streaming_table"}
+    assert inputs(found) == {"s": ("p",), "p": ("raw.p", "raw.q"), "late": ("p",), "m": ("p",)}
+    assert not found.errors
+    refused = [note.partition(" an update refuses it: ") for note in found.notes]
+    assert sorted(what.removesuffix(" is not supported by lakeflow_local") for _, known, what in refused if known) == [
+        "replace_flow",
+        "stored_as_scd_type='bitemporal'",
+        "the argument depends_on of append_flow()",
+        "the argument replace_where of table()",
+    ]

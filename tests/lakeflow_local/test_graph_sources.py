@@ -490,7 +490,6 @@ def test_parameters_and_templates_in_sql(tmp_path):
     [
         ("for n in spark.table('x').collect()[0].name[:3]:\n    @dlt.table(name=str(n)[:-3])\n    def t(): pass\n", 3,
          "the name of a dataset comes from a piece of a value"),
-        ("import conf\ndlt.create_streaming_table(**conf.OPTIONS)\n", 3, "missing 1 required positional argument"),
         ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
         ("print 'hello'\n", 2, "syntax error"),
         ("x = " + "(" * 300 + ")" * 300, 2, "too many nested parentheses"),
@@ -934,3 +933,78 @@ def test_a_source_that_others_import_counts_once(tmp_path):
     )
     assert inputs(found) == {"a": ("raw",), "t": ("s",), "b": ("a",)}
     assert [len(dataset.flows) for dataset in found.datasets] == [1, 1, 1]
+
+
+def test_the_files_of_a_folder_that_is_not_here(tmp_path, capfd):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import glob
+            import os
+            from pathlib import Path
+
+            import dlt
+            import yaml
+
+            WHERE, settings = "/Workspace/x/conf", []
+            for path in sorted(glob.glob(os.path.join(WHERE, "*.yml"))):
+                with open(path) as file:
+                    settings.append(yaml.safe_load(file))
+            if not settings:
+                raise ValueError("no settings")
+            paths = list(Path(WHERE).rglob("*.json"))
+            for folder, _, names in os.walk(WHERE):
+                paths += [os.path.join(folder, name) for name in names]
+
+            def made(each):
+                @dlt.table(name=each["name"])
+                def it():
+                    return spark.readStream.table(each["source"])
+
+            for each in settings:
+                made(each)
+            for path in paths:
+                @dlt.table(name=f"at_{os.path.basename(path)}")
+                def it():
+                    return spark.read.table(f"raw.{path}")
+            """,
+    )
+
+    assert [(dataset.name.partition("{")[0], dataset.kind, dataset.line) for dataset in found.datasets] == [
+        ("$", "streaming_table", 20),
+        ("at_$", "materialized_view", 27),
+        ("at_$", "materialized_view", 27),
+    ]
+    assert found.notes[0] == "a.py:10: depends on the files of '/Workspace/x/conf', which only a running pipeline knows"
+    # A file that is not known is no number, such as that of the standard output.
+    print("still open")
+    assert capfd.readouterr().out == "still open\n"
+
+
+def test_a_declaration_all_of_whose_options_are_unknown(tmp_path):
+    found = graph_of(
+        tmp_path,
+        pkg__other__py="A = 1",
+        a__py="""
+            import json
+            import pkg
+            from framework import dlt
+
+            with open(f"/Volumes/{pkg.settings.volume}/tables.json") as file:
+                tables = json.load(file)
+            for each in tables:
+                dlt.create_streaming_table(**each["table"])
+                dlt.apply_changes(**each["cdc"])
+
+                @dlt.table(**each["options"])
+                @dlt.expect(**each["rule"])
+                def copied():
+                    return dlt.read(each["source"])
+            """,
+    )
+
+    assert [dataset.kind for dataset in found.datasets] == ["streaming_table", "materialized_view"]
+    assert found.datasets[0].name.endswith("['table']['name']}") and found.datasets[1].name == "copied"
+    assert [i.endswith("['source']}") for i in found.datasets[1].inputs] == [True]
+    assert {"framework", "pkg.settings"} == {note.partition(" is not here")[0] for note in found.notes[-2:]}
+    assert "a.py:4: depends on framework.dlt, which is taken for dlt itself" in found.notes

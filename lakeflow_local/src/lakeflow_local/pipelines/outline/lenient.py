@@ -7,6 +7,8 @@ it. To this end each call and each subscript of a source goes through the functi
 from __future__ import annotations
 
 import ast
+import glob
+import inspect
 import os
 import re
 import sys
@@ -43,8 +45,11 @@ _DEEPEST = 6000
 # These look at the frame that calls them.
 _NEED_THEIR_FRAME = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
 _CHECKED = frozenset({"stored_as_scd_type", "column_list", "except_column_list"})
+_TIES = frozenset({"target", "source", "keys", "constraint"})
 _DATASETS = (api.table, api.materialized_view, api.temporary_view, api.view)
 _PRESENT = frozenset({os.path.exists, os.path.isdir, os.path.isfile, Path.exists, Path.is_dir, Path.is_file})
+_OF_FILES = frozenset({"io", "_io", "genericpath", "posix", "nt"})
+_SEARCHES = frozenset({glob.glob, glob.iglob, os.walk, Path.glob, Path.rglob, getattr(Path, "walk", os.walk)})
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
@@ -180,9 +185,12 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         args = (list(args[0]),)
     declares = getattr(function, "__module__", None) == api.__name__
     if declares:
-        kwargs = dict(_told(function, kwargs))
+        kwargs = dict(_told(function, args, kwargs))
     if args and _parses(function) and _is_wholly_unknown(args[0]):
         return _unknown_result(function, args, kwargs)
+    if args and isinstance(args[0], Symbol) and getattr(function, "__module__", None) in _OF_FILES:
+        # As a number it would be an open file, such as the standard output.
+        args = (str(args[0]), *args[1:])
     try:
         result = function(*args, **kwargs)
     except Exception as error:
@@ -204,6 +212,10 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if result is False and getattr(function, "__func__", function) in _PRESENT:
         # On Databricks it is there, as a rule.
         return Symbol(f"{shown(args[0] if args else function.__self__)} is there")
+    if getattr(function, "__func__", function) in _SEARCHES:
+        folder = os.fspath(_searched(function, args))
+        if not os.path.isdir(folder):
+            return Symbol(f"the files of {shown(folder)}")
     if getattr(function, "__name__", "") == "get" and args:
         owner = getattr(function, "__self__", None)
         if isinstance(owner, dict) and args[0] not in owner and (meant := _under_unknown_key(owner)) is not None:
@@ -213,15 +225,19 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-def _told(function: Callable, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _told(function: Callable, args: tuple, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The options of a declaration without those that are checked, are not known, and that the graph does not tell.
 
-    What `**value` gives to a dataset is among them, where nothing of it is known.
+    What `**value` gives is among them, where nothing of it is known, but for what the declaration cannot do without.
     """
     dataset = any(function is each for each in _DATASETS)
     for name, value in options.items():
-        if dataset and isinstance(value, Symbol) and name == placeholder(repr(value)):
+        if isinstance(value, Symbol) and name == placeholder(repr(value)):
             doubt(f"the options in {shown(value)}, which only a running pipeline knows")
+            if not dataset:
+                needed = list(inspect.signature(function).parameters.values())[len(args) :]
+                missing = (each.name for each in needed if each.default is each.empty or each.name in _TIES)
+                yield from ((name, value[name]) for name in missing if name not in {"unknown", "options", *options})
         elif not (name in _CHECKED or (dataset and name == "format")) or not is_unknown(value):
             yield name, value
 
@@ -246,6 +262,16 @@ def _unknown_result(function: Any, args: tuple, kwargs: dict) -> Symbol:
 def _is_empty(value: Any) -> bool:
     """Whether it is a list, or the settings of an INI file, with nothing in it."""
     return (isinstance(value, list) and not value) or (isinstance(value, RawConfigParser) and not value.sections())
+
+
+def _searched(function: Any, args: tuple) -> Any:
+    """The folder where `glob`, or `os.walk`, looks for files."""
+    where = getattr(function, "__self__", args[0] if args else "")
+    if function not in (glob.glob, glob.iglob):
+        return where
+    while glob.has_magic(where):
+        where = os.path.dirname(where)
+    return where or os.curdir
 
 
 def _under_unknown_key(values: dict) -> Any:

@@ -187,6 +187,9 @@ class _Module(Symbol):
         full = f"{self._text}.{name}"
         if full in self._world.known or full in _REAL_OF_SPARK or full in _PIPELINES:
             return self._world.module(full)
+        if name == "dlt" and self._world.is_absent(full):
+            doubt(f"{full}, which is taken for dlt itself")
+            return self._world.known["dlt"]
         return super().__getattr__(name)
 
     def derived(self, text: str, *others: Any) -> Symbol:
@@ -468,9 +471,14 @@ class _Folder(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         path, world = self.__dict__["_lakeflow"]
-        module = None if name.startswith("__") else world._in_folder(path, [name])
+        if name.startswith("__"):
+            raise AttributeError(name)
+        module = world._in_folder(path, [name])
         if module is None:
-            raise AttributeError(f"{path.name} has no module {name!r}")
+            # An installed package of the folder's name, which is not here, comes before the folder.
+            full = f"{self.__name__}.{name}"
+            world._lacks(full)
+            return _Module(full, world)
         return module
 
 
