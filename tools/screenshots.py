@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 DASHBOARD = ROOT / "dashboards" / "data_quality.lvdash.json"
 WIDTH, MOST_HEIGHT = 1280, 1000
+MOST_OF_DASHBOARD = 2700
 _COMMAND = [sys.executable, "-m", "lakeflow_local.cli"]
 _SQL = """SELECT country_name, count(*) AS members, min(email) AS first_email
 FROM silver.members GROUP BY ALL ORDER BY members DESC"""
@@ -117,7 +118,7 @@ def _photograph(
         area["height"] = browser.execute_script("return document.body.offsetHeight")
     else:
         area = {key: element.rect[key] for key in ("x", "y", "width", "height")}
-    area["height"] = min(area["height"] + 8, MOST_HEIGHT)
+    area["height"] = min(area["height"] + 8, MOST_HEIGHT if element is None else MOST_OF_DASHBOARD)
     taken = browser.execute_cdp_cmd(
         "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": {**area, "scale": 1}}
     )

@@ -15,7 +15,7 @@ SELECT
   severity,
   owner,
   max_by(failed, checked_at) AS failed,
-  max_by(failed / evaluated, checked_at) AS failed_share,
+  round(100 * max_by(failed / evaluated, checked_at), 1) AS failed_percent,
   min(checked_at) AS failing_since,
   datediff(current_date(), CAST(min(checked_at) AS DATE)) AS days_failing
 FROM marked

@@ -1,13 +1,17 @@
 -- Rows of members on their way: what each stage holds, and what it lacks of the one before, which is 0 once an update
--- has read what landed.
+-- has read what landed; members that were erased stay missing.
 WITH landed AS (
   SELECT sum(rows_landed) AS rows
   FROM IDENTIFIER(:catalog || '.' || :ops_schema || '.ingest_runs')
   WHERE status = 'succeeded' AND source_table LIKE '%members'
 ),
 
+-- What came by another way than the ingest, such as redriven rows, has not landed by it.
 bronze AS (
-  SELECT count(*) AS rows FROM IDENTIFIER(:catalog || '.' || :bronze_schema || '.members')
+  SELECT count(*) AS rows, count(run.run_id) AS of_ingest
+  FROM IDENTIFIER(:catalog || '.' || :bronze_schema || '.members') AS bronze
+  LEFT JOIN (SELECT DISTINCT run_id FROM IDENTIFIER(:catalog || '.' || :ops_schema || '.ingest_runs')) AS run
+    ON run.run_id = bronze._run_id
 ),
 
 accepted AS (
@@ -40,7 +44,7 @@ SELECT 1 AS position, 'MySQL, when last compared' AS stage, mysql.rows, CAST(NUL
 UNION ALL
 SELECT 2, 'changes landed', landed.rows, mysql.missed FROM landed CROSS JOIN mysql
 UNION ALL
-SELECT 3, 'changes in bronze', bronze.rows, landed.rows - bronze.rows FROM landed CROSS JOIN bronze
+SELECT 3, 'changes in bronze', bronze.rows, landed.rows - bronze.of_ingest FROM landed CROSS JOIN bronze
 UNION ALL
 SELECT 4, 'changes accepted or quarantined', accepted.rows + quarantined.rows, bronze.rows - accepted.rows - quarantined.rows
 FROM bronze CROSS JOIN accepted CROSS JOIN quarantined

@@ -110,7 +110,13 @@ def tables(spark: SparkSession) -> Iterator[None]:
     checks = [("r1", at, *gate, False, 1, 2, None), ("r2", at.replace(hour=2), *gate, True, 0, 2, None)]
     put("ops", "dq_results", checks, CHECKED)
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    run = {"source_table": "shop.members", "status": "succeeded", "mode": "incremental", "ended_at": now}
+    run = {
+        "source_table": "shop.members",
+        "status": "succeeded",
+        "mode": "incremental",
+        "ended_at": now,
+        "run_id": "r1",
+    }
     put(
         "ops",
         "ingest_runs",
@@ -120,7 +126,12 @@ def tables(spark: SparkSession) -> Iterator[None]:
         ],
         RUNS,
     )
-    put("bronze", "members", [(str(n),) for n in range(14)], "member_id STRING")
+    put(
+        "bronze",
+        "members",
+        [(str(n), "r1" if n else "redriven") for n in range(15)],
+        "member_id STRING, _run_id STRING",
+    )
     put("silver", "members_changes", [(str(n),) for n in range(12)], "member_id STRING")
     put("silver", "members", [(str(n),) for n in range(12)], "member_id STRING")
     refused = [(date(2026, 3, 1), ["email_valid"]), (date(2026, 3, 1), ["email_valid", "city_present"])]
@@ -181,18 +192,18 @@ def test_every_query_runs_and_returns_what_tiles_ask_for(
     ]
     assert [(r["table"], r["rule"], r["result"]) for r in found["gate"].rows] == [("silver.members", "email", "passed")]
     (failing,) = found["failing"].rows
-    assert (failing["rule"], failing["owner"], failing["failed"], failing["failed_share"]) == (
+    assert (failing["rule"], failing["owner"], failing["failed"], failing["failed_percent"]) == (
         "email_valid",
         "member service",
         1,
-        0.2,
+        20.0,
     )
     assert failing["failing_since"].startswith("2026-03-01T01:00")
     assert [(r["rows"], r["missing"]) for r in found["row_counts"].rows] == [
         (13, None),
         (18, 2),
-        (14, 4),
-        (14, 0),
+        (15, 4),
+        (14, 1),
         (12, 1),
     ]
     assert [(r["reason"], r["quarantined"]) for r in found["quarantine"].rows] == [

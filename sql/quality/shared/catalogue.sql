@@ -30,6 +30,7 @@ FROM VALUES
   ('first_name_present', 'warning', 'completeness', 'member service'),
   ('items_are_named', 'warning', 'completeness', 'invoice issuer'),
   ('last_name_present', 'warning', 'completeness', 'member service'),
+  ('line_is_quantity_times_price', 'warning', 'accuracy', 'invoice issuer'),
   ('member_id_is_uuid', 'warning', 'validity', 'CRM'),
   ('no_rate_is_missing', 'warning', 'completeness', 'finance'),
   ('nothing_rescued', 'warning', 'consistency', 'data platform'),

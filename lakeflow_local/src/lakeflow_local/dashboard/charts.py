@@ -97,6 +97,8 @@ def spec(widget: Widget, filters: Iterable[Filter]) -> dict[str, Any]:
     mark = _MARKS[widget.type]
     if widget.type == "bar" and encoding.get("x", {}).get("type") == "ordinal":
         mark = {**mark, "width": _BAR_WIDTH}
+    elif widget.type == "bar" and encoding.get("y", {}).get("type") == "nominal":
+        mark = {**mark, "height": {"expr": "min(bandwidth('y'), 36)"}}
     drawn = {**_data(query, names, list(filters)), "mark": mark, "encoding": encoding}
     return _with_dates(drawn)
 
@@ -191,7 +193,7 @@ def _channel(item: dict[str, Any], names: dict[str, str], key: str) -> dict[str,
     if kind == "temporal":
         channel["scale"] = {"type": "utc"}
     if item.get("format", {}).get("type") == "number-percent":
-        channel |= {"axis": {"format": "~%"}, "format": ".2%"}
+        channel |= {"axis": {"format": ".2~%"}, "format": ".2%"}
     if kind == "nominal" and key == "x":
         channel["axis"] = {"labelAngle": -30}
     if kind == "nominal" and key == "y":
