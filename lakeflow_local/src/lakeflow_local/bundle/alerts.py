@@ -87,7 +87,12 @@ def evaluate(spark: SparkSession, alert: Resource, home: Home) -> Evaluation:
     else:
         state = "TRIGGERED" if _holds(found, comparison, limit) else "OK"
     condition = comparison if threshold is None else f"{comparison} {limit}"
-    made = Evaluation(state, None if found is None else f"{name} {found}", condition, now())
+    made = Evaluation(
+        state,
+        None if found is None else f"{name} {round(found, 4) if isinstance(found, float) else found}",
+        condition,
+        now(),
+    )
     file = _file(alert, home)
     file.parent.mkdir(parents=True, exist_ok=True)
     files.replace(file, json.dumps(asdict(made)) + "\n")

@@ -174,7 +174,8 @@ def _summary(args: argparse.Namespace) -> int:
                 found = alerts.last(resource, home)
                 cells += [starts.of(bundle, resource), *((_minute(found.time), str(found)) if found else ("never",))]
             table.add_row(*map(Text, cells))
-    Console().print(table)
+    # In a file or a pipe no line ends at the 80th column, so that a key is found in one piece.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     return 0
 
 
