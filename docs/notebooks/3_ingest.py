@@ -38,7 +38,8 @@ print(job.run([*options, "--mode=incremental"], spark))
 
 # MAGIC %md
 # MAGIC Every run is a row of `ops.ingest_runs`, successful or not; the next one starts from the greatest `high` of a success.
-# MAGIC So a lost night needs no hand: the next run reads both.
+# MAGIC So a lost night needs no hand: the next run reads both. A `reconcile` run lands differences alone, so only there the two
+# MAGIC checksums, of all rows and of the landed ones, are not the same.
 
 # COMMAND ----------
 

@@ -41,7 +41,8 @@ display(rows("failing").select("table", "rule", "severity", "owner", "failed", "
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Nothing is lost on the way: what a stage lacks of the one before is 0, once an update has read what landed.
+# MAGIC Nothing is lost on the way: what a stage lacks of the one before is 0, once an update has read what landed. What landed
+# MAGIC is compared with MySQL once a week; the number beside it is what the last comparison found, and landed.
 
 # COMMAND ----------
 
