@@ -656,11 +656,33 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
                     def flow(): return self.spark.readStream.table(self.source)
         """,
     )
-    assert inputs(found) == {"${name}": (), "${self.name}_raw": ("${self.source}",)}
+    assert inputs(found) == {"${name}": (), "${Builder.name}_raw": ("${Builder.source}",)}
     assert found.notes[-2:] == [
         "a.py:10: Builder.build() is not called here; its parameters stand for themselves",
         "a.py:14: Builder.ingest() is not called here; its parameters stand for themselves",
     ]
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            class Builder:
+                spark = None
+
+                def __init__(self, spark, catalog, volume=None):
+                    self.spark, self.__at = spark, f"{catalog}.raw"
+
+                def __read(self, name): return self.spark.readStream.table(f"{self.__at}.{name}")
+
+                def build(self, name, format=None):
+                    if not format:
+                        raise ValueError("a format is needed")
+
+                    @dlt.table(name=name)
+                    def made(): return self.__read(name)
+        """,
+    )
+    assert inputs(found) == {"${name}": ("${catalog}.raw.${name}",)}
     found = graph_of(tmp_path, a__py="import dlt\ndef make(n):\n    dlt.view(name=n[0] + undefined)\n")
     (fault,) = found.errors
     assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")

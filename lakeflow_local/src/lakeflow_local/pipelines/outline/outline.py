@@ -29,6 +29,7 @@ from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
     EACH,
+    Base,
     Setting,
     Symbol,
     TableRead,
@@ -148,24 +149,30 @@ class _Loader(Loader):
         self._modules.append(super().module(path))
         return self._modules[-1]
 
-    def call_what_defines(self, registry: Registry) -> None:
-        """Calls the functions of a file that only helps, if they define datasets; their parameters are stand-ins.
-
-        Args:
-            registry: gets what they declare.
-        """
+    def call_what_defines(self) -> Iterator[Registry]:
+        """What the functions of a file that only helps declare, with stand-ins for their parameters."""
         for module in self._modules:
             for owner, function in _definers(_tree(self.path)):
-                called = module.get(owner or function.name)
-                called = vars(called).get(function.name) if owner and isinstance(called, type) else called
-                called = getattr(called, "__func__", called)
+                called, holders = module.get(owner or function.name), [()]
+                if owner and isinstance(called, type):
+                    method = vars(called).get(function.name)
+                    if isinstance(method, classmethod):
+                        holders = [(called,)]
+                    elif not isinstance(method, staticmethod):
+                        holders = [(each,) for each in _instances(called, self._world)]
+                    called = getattr(method, "__func__", method)
                 if not inspect.isfunction(called):
                     continue
-                with contextlib.suppress(Exception), collecting(registry):
-                    called(**_stand_ins(called, self._world))
-                    place = f"{self.path.name}:{function.lineno}"
-                    name = f"{owner}.{function.name}" if owner else function.name
-                    self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
+                # A function may need what it has defaults for, such as None.
+                for whole, given in product((False, True), holders):
+                    registry = Registry()
+                    with contextlib.suppress(Exception), collecting(registry):
+                        called(*given, **_stand_ins(called, self._world, len(given), whole))
+                        place = f"{self.path.name}:{function.lineno}"
+                        name = f"{owner}.{function.name}" if owner else function.name
+                        self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
+                        break
+                yield registry
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         return lenient.code_of(tree, file)
@@ -212,13 +219,13 @@ def outline(
     found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
     only_flows = not whole and any(registry.flows for registry in registries)
     if not (found.datasets or found.errors or only_flows):
-        registry = Registry()
+        registries = []
         for loader in loaders:
             with _caught(found, loader.path):
-                loader.call_what_defines(registry)
+                registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
-        if registry.datasets:
-            _Assembly(found, world, names, False).add([registry])
+        if any(registry.datasets for registry in registries):
+            _Assembly(found, world, names, False).add(registries)
         elif passed_over:
             first = passed_over[0]
             found.errors.append(Fault(str(first.file), first.line, first.message))
@@ -236,14 +243,24 @@ def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
                 yield (node.name if isinstance(node, ast.ClassDef) else None), function
 
 
-def _stand_ins(function: Callable, world: World) -> dict[str, Any]:
-    """Values for the parameters of a function that have none."""
+def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
+    """Values for the parameters of a function, but for the first, that have none; for all if `whole`."""
     return {
         name: world.spark if name == "spark" else world.stand_in(name)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.default is parameter.empty
+        for name, parameter in list(inspect.signature(function).parameters.items())[given:]
+        if (whole or parameter.default is parameter.empty)
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
+
+
+def _instances(owner: type, world: World) -> Iterator[Any]:
+    """One of a class with stand-ins for what it is made of, and what stands for it."""
+    with contextlib.suppress(Exception), collecting(Registry()):
+        made = owner(**_stand_ins(owner.__init__, world, 1))
+        if isinstance(made, Base):
+            vars(made).setdefault("spark", world.spark)
+        yield made
+    yield world.stand_in("self")
 
 
 def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
