@@ -222,7 +222,7 @@ LATERAL VIEW explode(array(array_compact(array(
   if(amounts_are_money, NULL, 'amounts_have_two_decimals'),
   if(numbers_are_decimals, NULL, 'numbers_are_decimals'),
   if(NOT coalesce(size(lines) > 0, false) OR NOT amounts_are_money OR lines_amount IS NOT NULL, NULL, 'line_amounts_are_given'),
-  -- Of the standards only Peppol BIS Billing has this rule; what follows another one is counted by an expectation.
+  -- Of the standards in use only Peppol BIS Billing has this rule; what follows another one is counted by an expectation.
   if(lines_are_priced OR NOT coalesce(specification_id ILIKE '%peppol%billing%', true), NULL, 'line_is_quantity_times_price'),
   if(coalesce(abs(printed_subtotal_amount - lines_amount) <= 0.02 + 0.005 * rounded_line_count, true), NULL, 'subtotal_is_sum_of_lines'),
   if(
