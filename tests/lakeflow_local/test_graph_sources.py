@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.names import Namespace
 from lakeflow_local.pipelines.outline import outline
+from lakeflow_local.pipelines.registry import Registry, collecting
 from tests.lakeflow_local.test_graph import graph_of, inputs, kinds
 
 
@@ -324,6 +326,8 @@ def test_spark_sql_views_snapshots_and_delta_tables(tmp_path):
 
             dlt.create_target_table("s")
             dlt.apply_changes_from_snapshot("s", snapshot_and_version=next_snapshot, keys=["id"])
+            dlt.create_streaming_table("p")
+            dlt.apply_changes_from_snapshot("p", snapshot_and_version=(spark.read.table("raw.p"), 7), keys=["id"])
             dlt.create_streaming_table("t")
             dlt.apply_changes("t", "feed", ["id"], "n", apply_as_deletes=False)
         """,
@@ -333,6 +337,7 @@ def test_spark_sql_views_snapshots_and_delta_tables(tmp_path):
         "by_parameter": ("a.b",),
         "of_delta": ("a.b.c",),
         "s": ("snapshots",),
+        "p": ("raw.p",),
         "t": ("feed",),
     }
     assert found.datasets[0].kind == "streaming_table"
@@ -1030,3 +1035,10 @@ def test_a_declaration_all_of_whose_options_are_unknown(tmp_path):
     assert [i.endswith("['source']}") for i in found.datasets[1].inputs] == [True]
     assert {"framework", "pkg.settings"} == {note.partition(" is not here")[0] for note in found.notes[-2:]}
     assert "a.py:4: depends on framework.dlt, which is taken for dlt itself" in found.notes
+
+
+def test_a_pair_is_the_snapshot_of_its_version():
+    with collecting(Registry()) as registry:
+        api.apply_changes_from_snapshot("p", snapshot_and_version=("frame", 7), keys=["id"])
+    given = registry.flows[0].snapshot.function
+    assert [given(None), given(6), given(7), given(8)] == [("frame", 7), ("frame", 7), None, None]

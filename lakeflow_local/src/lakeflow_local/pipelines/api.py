@@ -427,13 +427,13 @@ apply_changes = create_auto_cdc_flow
 
 def create_auto_cdc_from_snapshot_flow(
     target: str,
-    source: str | Callable[[Any], Any] | None = None,
+    source: str | Callable[[Any], Any] | tuple[Any, Any] | None = None,
     keys: Iterable[Any] = (),
     stored_as_scd_type: str | int = "1",
     track_history_column_list: Iterable[Any] | None = None,
     track_history_except_column_list: Iterable[Any] | None = None,
     name: str | None = None,
-    snapshot_and_version: Callable[[Any], Any] | None = None,
+    snapshot_and_version: Callable[[Any], Any] | tuple[Any, Any] | None = None,
     once: bool = False,
     **unknown: Any,
 ) -> None:
@@ -441,12 +441,14 @@ def create_auto_cdc_from_snapshot_flow(
 
     Args:
         source: a table or view, whose rows at an update are that update's snapshot; or a function that takes the
-            version that was applied last (None at first) and gives the next `(DataFrame, version)`, or None.
+            version that was applied last (None at first) and gives the next `(DataFrame, version)`, or None; or such
+            a pair, as older pipelines give it.
         snapshot_and_version: the name of `source` in older pipelines.
     """
     place = declared.caller()
     scd_type, refused = _scd_type(stored_as_scd_type, place)
     source = snapshot_and_version if source is None else source
+    source = _of_one(*source) if isinstance(source, tuple) else source
     if source is None or not keys:
         missing = "source" if source is None else "keys"
         raise LakeflowError(f"create_auto_cdc_from_snapshot_flow needs {missing}=", file=place.file, line=place.line)
@@ -463,6 +465,11 @@ def create_auto_cdc_from_snapshot_flow(
     declared.active().add_flow(
         Flow(name=str(name or target), target=target, place=place, snapshot=snapshot, refused=refused)
     )
+
+
+def _of_one(snapshot: Any, version: Any) -> Callable[[Any], Any]:
+    """What gives this snapshot, unless it was applied."""
+    return lambda applied: (snapshot, version) if applied is None or applied < version else None
 
 
 apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
