@@ -122,7 +122,7 @@ def _photograph(
     taken = browser.execute_cdp_cmd(
         "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True, "clip": {**area, "scale": 1}}
     )
-    picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB").quantize(128)
+    picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB").quantize(256)
     picture.save(PICTURES / f"{name}.png", optimize=True)
     print(f"docs/pictures/{name}.png: {(PICTURES / f'{name}.png').stat().st_size // 1024} kB")
 
