@@ -362,3 +362,14 @@ def test_newer_declarations_are_in_the_graph_and_refused_in_an_update(tmp_path):
         "the argument depends_on of append_flow()",
         "the argument replace_where of table()",
     ]
+
+
+def test_only_its_own_query_writes_a_view(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="CREATE MATERIALIZED VIEW m AS SELECT 1;\nAPPLY CHANGES INTO m FROM STREAM b KEYS (id) SEQUENCE BY n",
+    )
+    (fault,) = found.errors
+    assert (fault.line, fault.message) == (
+        2, "flow m writes m, a view that only its own query writes; flows write streaming tables",
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lakeflow_local.pipelines.graph import Dataset, Flow, Place
+from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 
 
 def already_defined(dataset: Dataset, first: Place) -> str:
@@ -20,6 +20,15 @@ def no_target(flow: Flow, near: Iterable[str] = ()) -> str:
     """The target of a flow is missing; `near` are the names of datasets that are written nearly like it."""
     meant = f"; did you mean {' or '.join(near)}?" if near else "; define it, or correct its name"
     return f"flow {flow.name} writes {flow.target}, which this pipeline does not define{meant}"
+
+
+def written_by_its_query(dataset: Dataset, flow: Flow) -> str | None:
+    """Why a flow may not write this dataset, if it is a view, and the flow is not its own query."""
+    if dataset.kind not in (Kind.MATERIALIZED_VIEW, Kind.TEMPORARY_VIEW) or flow.place == dataset.place:
+        return None
+    return (
+        f"flow {flow.name} writes {dataset.name}, a view that only its own query writes; flows write streaming tables"
+    )
 
 
 def refused(declared: Dataset | Flow) -> str:

@@ -216,6 +216,8 @@ class Resolver:
             raise _at(flow, faults.no_target(flow, self.near(flow.target)))
         if flow.refused:
             raise UnsupportedError(faults.refused(flow), file=flow.place.file, line=flow.place.line)
+        if wrong := faults.written_by_its_query(node.dataset, flow):
+            raise _at(flow, wrong)
         if any(f.name == flow.name for f in node.flows):
             raise _at(flow, f"{node.dataset.name} has two flows named {flow.name}; give each a name of its own")
         if node.flows and (flow.snapshot is not None or node.flows[0].snapshot is not None):

@@ -406,6 +406,8 @@ class _Assembly:
         full = self._find(flow.target) or self._find_alike(flow.target) or self._find_qualified(flow.target)
         if full is not None:
             self._flows[full].append(flow)
+            if wrong := faults.written_by_its_query(self._datasets[full], flow):
+                self._fail(wrong, flow.place)
         elif flow.target in self._refused:
             return
         elif _not_settings(flow.target):

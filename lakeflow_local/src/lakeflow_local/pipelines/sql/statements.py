@@ -304,7 +304,8 @@ class _Statement(Cursor):
         flows: tuple[Flow, ...] = ()
         if managed is not None and self.word() in ("AS", *QUERY_STARTS):
             self.not_a_table(managed)
-        if kind is Kind.STREAMING_TABLE and self.accept("FLOW"):
+        replaced = kind is Kind.MATERIALIZED_VIEW and self.word(1) == "REPLACE"
+        if (replaced or kind is Kind.STREAMING_TABLE) and self.accept("FLOW"):
             flows = (self.flow_clause(name),)
         elif kind is not Kind.STREAMING_TABLE or not self.at_end():
             if not self.accept("AS") and self.word() not in QUERY_STARTS:
