@@ -1042,3 +1042,12 @@ def test_a_pair_is_the_snapshot_of_its_version():
         api.apply_changes_from_snapshot("p", snapshot_and_version=("frame", 7), keys=["id"])
     given = registry.flows[0].snapshot.function
     assert [given(None), given(6), given(7), given(8)] == [("frame", 7), ("frame", 7), None, None]
+
+
+def test_the_cells_of_a_notebook_may_be_indented(tmp_path):
+    header = "# Databricks notebook source\nimport dlt\n\n# COMMAND ----------\n"
+    cell = "\n\n  @dlt.table\n  def t():\n    return spark.read.table('a')\n\n  x = '''\n b'''\n"
+    found = graph_of(tmp_path, a__py=f"{header}{cell}")
+    assert [(dataset.name, dataset.line) for dataset in found.datasets] == [("t", 7)] and not found.errors
+    (fault,) = graph_of(tmp_path, a__py=f"{header}# A comment\n{cell}").errors
+    assert (fault.line, fault.message) == (8, "syntax error: unexpected indent")

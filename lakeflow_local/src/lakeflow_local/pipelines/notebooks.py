@@ -23,6 +23,7 @@ _SEPARATOR = re.compile(r"^(?:#|--)[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTI
 _MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
 _DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
 _SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!)")
+_INDENT = re.compile(r"(?:[ \t\r]*\n)*([ \t]+)(?=\S)")
 # What changes nothing in what a pipeline defines.
 _WITHOUT_MEANING = frozenset({"pip", "python", "skip"})
 
@@ -160,7 +161,10 @@ def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
 
 
 def _without_line_magics(body: str) -> str:
-    """Python without the lines that only a notebook's shell understands; the others keep their numbers."""
+    """Python without what only a notebook's shell understands; each line keeps its number."""
+    if indent := _INDENT.match(body):
+        # As in IPython, a cell may be indented as a whole.
+        body = "\n".join(line.removeprefix(indent[1]) for line in body.split("\n"))
     try:
         ast.parse(body)
         return body
