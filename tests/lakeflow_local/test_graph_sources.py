@@ -518,7 +518,6 @@ def test_a_file_may_hold_the_flows_of_tables_that_others_define(tmp_path):
 
 
 def test_odd_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[outline.__module__], "_SECONDS", 0.5)
     chain = "".join(f".withColumn('c{i}', F.col('a{i}'))" for i in range(300))
     found = graph_of(
         tmp_path,
@@ -544,6 +543,7 @@ def test_odd_files(tmp_path, monkeypatch):
     (tmp_path / "spin.py").write_text("while True:\n    try:\n        x = 1\n    except BaseException:\n        pass\n")
     (tmp_path / "broken.ipynb").write_text(json.dumps({"nbformat": 4}))
     odd = tuple(tmp_path / name for name in ("binary.py", "spin.py", "broken.ipynb"))
+    monkeypatch.setattr(sys.modules[outline.__module__], "_SECONDS", 0.5)
     found = outline(odd, root=tmp_path, configuration={}, names=Namespace("c", "s"))
     assert {fault.file.rpartition("/")[2]: fault.message.partition(";")[0] for fault in found.errors} == {
         "broken.ipynb": "is not a Jupyter notebook: there is no list of cells in it",
