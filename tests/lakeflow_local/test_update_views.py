@@ -72,3 +72,19 @@ def test_views_are_left_out_while_nothing_that_they_read_changes(project: Projec
     assert _computed(project.update()) == certain
     assert project.rows("best") == [("a", 6, 1)]
     assert _computed(project.update(full_refresh=["totals"])) == {"totals"}
+
+
+def test_a_clustered_view_is_written_so_that_files_can_be_skipped(project: Project):
+    project.configuration["spark.databricks.delta.optimize.maxFileSize"] = "50000"
+    project.source("a.sql", """
+        CREATE OR REFRESH MATERIALIZED VIEW laid_out CLUSTER BY (k, id) AS
+          SELECT id, CAST(hash(id) % 100 AS INT) AS k, sha2(CAST(id AS STRING), 256) AS text FROM range(0, 8000, 1, 2);
+    """)  # fmt: skip
+    table = f"{project.schema}.laid_out"
+    # How large a row is, the first update guesses and the second one knows.
+    for files in (range(4, 100), range(10, 30)):
+        assert project.update(full_refresh=True).succeeded
+        (detail,) = project.spark.sql(f"DESCRIBE DETAIL {table}").collect()
+        assert detail.clusteringColumns == ["k", "id"] and detail.numFiles in files, detail
+        of_one_key = project.spark.table(table).where("k = 7").select("_metadata.file_path").distinct().count()
+        assert of_one_key <= 4, "each of two tasks has it in one file, or at the edge of two"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DataType, StructField, StructType
 
 from lakeflow_local.errors import LakeflowError
@@ -19,6 +20,7 @@ from lakeflow_local.pipelines.resolve import Node
 from lakeflow_local.pipelines.storage import Storage
 
 _STATE = "tables.json"
+FILE_BYTES = "spark.databricks.delta.optimize.maxFileSize"
 
 
 class Tables:
@@ -83,12 +85,26 @@ class Tables:
 
     def version(self, full: str) -> int:
         """The latest version of a table, counted up with every commit."""
+        return self._snapshot(full).version()
+
+    def _snapshot(self, full: str) -> Any:
         log = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
-        return (
-            log.forTable(self._spark._jsparkSession, self.location(full))
-            .update(False, self._spark._jvm.scala.Option.empty(), self._spark._jvm.scala.Option.empty())
-            .version()
-        )
+        none = self._spark._jvm.scala.Option.empty()
+        return log.forTable(self._spark._jsparkSession, self.location(full)).update(False, none, none)
+
+    def rows_of_a_file(self, node: Node, rows: DataFrame) -> int:
+        """How many rows make a file of the size that OPTIMIZE aims at.
+
+        Told by the rows of the table where they fill more than one such file, else guessed by the types of `rows`.
+        """
+        target = int(self._spark.conf.get(FILE_BYTES, "67108864"))
+        size = self._snapshot(node.table).sizeInBytes()
+        if size > target:
+            # Delta counts by the statistics of the files.
+            row = size / self._spark.table(quoted(node.table)).count()
+        else:
+            row = rows._jdf.schema().defaultSize()
+        return max(1, int(target / row))
 
     def ensure_schema(self, full: str) -> None:
         schema = full.rsplit(".", 1)[0]
