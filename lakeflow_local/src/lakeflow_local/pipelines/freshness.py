@@ -22,6 +22,7 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from lakeflow_local.pipelines.jvm import java_class
 from lakeflow_local.pipelines.resolve import Node, Resolved
 from lakeflow_local.pipelines.storage import Storage
 from lakeflow_local.pipelines.tables import Tables
@@ -126,7 +127,7 @@ class Freshness:
             raise _UnversionedError
         source = leaf.dataSource()
         if source.className().lower() == "delta" and source.catalogTable().isDefined():
-            logs = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
+            logs = java_class(self._spark, "org.apache.spark.sql.delta.DeltaLog")
             path = source.catalogTable().get().location().toString()
             return self._now(logs.forTable(self._spark._jsparkSession, path), path)
         path = source.options().get("path")
@@ -135,7 +136,7 @@ class Freshness:
         raise _UnversionedError
 
     def _now(self, log: Any, path: str) -> tuple[str, int]:
-        none = self._spark._jvm.scala.Option.empty()
+        none = java_class(self._spark, "scala.Option").empty()
         snapshot = log.update(False, none, none)
         return f"{path} {snapshot.metadata().id()}", snapshot.version()
 
@@ -154,7 +155,7 @@ class Freshness:
             self._storage.write_json(self._known, _FILE)
 
     def _is_certain(self, plan: Any) -> bool:
-        patterns = self._spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern
+        patterns = java_class(self._spark, "org.apache.spark.sql.catalyst.trees.TreePattern")
         return plan.deterministic() and not plan.containsPattern(patterns.CURRENT_LIKE())
 
     def _version(self, leaf: Any) -> tuple[str, int] | None:

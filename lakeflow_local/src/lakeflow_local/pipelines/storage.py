@@ -8,12 +8,14 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+from lakeflow_local.pipelines.jvm import java_class
+
 
 class Storage:
     """Files below one folder or URL."""
 
     def __init__(self, spark: SparkSession, root: str):
-        self._jvm = spark._jvm
+        self._path = java_class(spark, "org.apache.hadoop.fs.Path")
         self._configuration = spark._jsparkSession.sessionState().newHadoopConf()
         self.root = root.rstrip("/")
 
@@ -21,7 +23,7 @@ class Storage:
         return "/".join((self.root, *parts))
 
     def _open(self, *parts: str):
-        path = self._jvm.org.apache.hadoop.fs.Path(self.path(*parts))
+        path = self._path(self.path(*parts))
         return path.getFileSystem(self._configuration), path
 
     def exists(self, *parts: str) -> bool:

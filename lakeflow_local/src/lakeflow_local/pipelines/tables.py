@@ -15,6 +15,7 @@ from lakeflow_local.pipelines import auto_cdc, sql
 from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import PIPELINE_ID
 from lakeflow_local.pipelines.graph import Column, Dataset, Kind
+from lakeflow_local.pipelines.jvm import java_class
 from lakeflow_local.pipelines.names import quoted
 from lakeflow_local.pipelines.resolve import Node
 from lakeflow_local.pipelines.storage import Storage
@@ -75,12 +76,11 @@ class Tables:
 
     def location(self, full: str) -> str:
         """The folder of a table, as Spark writes it."""
-        identifier = self._spark._jvm.org.apache.spark.sql.catalyst.TableIdentifier
-        scala = self._spark._jvm.scala.Option
+        identifier = java_class(self._spark, "org.apache.spark.sql.catalyst.TableIdentifier")
+        option = java_class(self._spark, "scala.Option")
         _, schema, table = full.split(".", 2)
-        found = (
-            self._spark._jsparkSession.sessionState().catalog().getTableMetadata(identifier(table, scala.apply(schema)))
-        )
+        catalog = self._spark._jsparkSession.sessionState().catalog()
+        found = catalog.getTableMetadata(identifier(table, option.apply(schema)))
         return found.location().toString()
 
     def version(self, full: str) -> int:
@@ -88,8 +88,8 @@ class Tables:
         return self._snapshot(full).version()
 
     def _snapshot(self, full: str) -> Any:
-        log = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
-        none = self._spark._jvm.scala.Option.empty()
+        log = java_class(self._spark, "org.apache.spark.sql.delta.DeltaLog")
+        none = java_class(self._spark, "scala.Option").empty()
         return log.forTable(self._spark._jsparkSession, self.location(full)).update(False, none, none)
 
     def rows_of_a_file(self, node: Node, rows: DataFrame) -> int:

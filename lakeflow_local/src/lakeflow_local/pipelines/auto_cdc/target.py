@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField
 
 from lakeflow_local.pipelines.auto_cdc.columns import END, START, assign, column, columns, comparable, once
+from lakeflow_local.pipelines.jvm import java_class
 
 # With deletion vectors a MERGE into a large table writes the rows that change and not the files that they are in.
 TARGET_PROPERTIES = {"delta.enableDeletionVectors": "true"}
@@ -42,7 +43,7 @@ def session_of_its_own(spark: SparkSession, frame: DataFrame) -> tuple[SparkSess
     """A session whose settings are those of `spark` and can be changed, and the frame in it."""
     cloned = spark._jsparkSession.cloneSession()
     session = SparkSession(spark.sparkContext, cloned)
-    dataset = spark._jvm.org.apache.spark.sql.classic.Dataset
+    dataset = java_class(spark, "org.apache.spark.sql.classic.Dataset")
     # A MERGE would compute its source once more to be sure that it does not change; here it is always computed before.
     session.conf.set("spark.databricks.delta.merge.materializeSource", "none")
     # A table that has to be moved to the changes is not sorted besides.
@@ -63,7 +64,7 @@ class Target:
         self.name = name
         self._table = DeltaTable.forName(spark, name)
         self.schema = self._table.toDF().schema
-        none = spark._jvm.scala.Option.empty
+        none = java_class(spark, "scala.Option").empty
         snapshot = self._table._jdt.deltaLog().update(False, none(), none())
         self.empty = snapshot.numOfFiles() == 0
         self.small = snapshot.sizeInBytes() <= SMALL_TABLE_BYTES

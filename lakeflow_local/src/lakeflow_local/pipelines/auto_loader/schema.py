@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from functools import cache
 from typing import cast
 from urllib.parse import unquote
 
@@ -116,7 +118,13 @@ def without_void(kind: DataType) -> DataType:
 
 def struct(ddl: str) -> StructType:
     """The columns that SQL declares, such as `a INT, b STRING`."""
-    return cast(StructType, StructType.fromDDL(ddl))
+    return StructType.fromJson(json.loads(_parsed(ddl)))
+
+
+@cache
+def _parsed(ddl: str) -> str:
+    # Each call looks for its class in a dozen packages, and each of those in all jars.
+    return cast(StructType, StructType.fromDDL(ddl)).json()
 
 
 def as_strings(kind: DataType) -> DataType:
