@@ -124,8 +124,9 @@ def _of_jupyter(text: str, path: Path) -> list[Cell]:
     try:
         notebook = json.loads(text)
         given = notebook["cells"]
-    except (ValueError, KeyError, TypeError):
-        raise LakeflowError("is not a Jupyter notebook: there is no list of cells in it", file=path) from None
+    except (ValueError, KeyError, TypeError) as error:
+        message = "is not a Jupyter notebook: there is no list of cells in it"
+        raise LakeflowError(message, file=path, line=getattr(error, "lineno", 1)) from None
     metadata = notebook.get("metadata") or {}
     databricks = (metadata.get("application/vnd.databricks.v1+notebook") or {}).get("language")
     default = str(databricks or (metadata.get("language_info") or {}).get("name") or PYTHON).lower()
