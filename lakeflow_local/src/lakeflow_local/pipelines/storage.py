@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from lakeflow_local.pipelines.jvm import java_class
@@ -38,12 +37,10 @@ class Storage:
     def read_text(self, *parts: str) -> str | None:
         """The content of a file, or None where there is none."""
         files, path = self._open(*parts)
-        try:
-            stream = files.open(path)
-        except Py4JJavaError as error:
-            if error.java_exception.getClass().getSimpleName() == "FileNotFoundException":
-                return None
-            raise
+        # PySpark turns each exception of Java into one of Python by some fifty calls.
+        if not files.exists(path):
+            return None
+        stream = files.open(path)
         try:
             return bytes(stream.readAllBytes()).decode()
         finally:
