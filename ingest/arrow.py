@@ -1,4 +1,4 @@
-"""Reads of MySQL as Arrow batches inside Spark's tasks, by DuckDB's MySQL extension.
+"""Reads of MySQL as Arrow batches inside Spark's tasks, by DuckDB's MySQL extension, and what writes them from there.
 
 Its client is MariaDB Connector/C, which streams a result and verifies a server's certificate and name; DuckDB makes
 Arrow of it in C++. Why this one: docs/decisions/0010-arrow-reader.md.
@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +22,17 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from ingest.errors import IngestError, TransientError
+from ingest.objects import Folder, Writer
 from ingest.source import Source
-from ingest.tables import HASH, INEXACT, NULL, NUMBER, SEPARATOR, Table, as_text
+from ingest.tables import HASH, INEXACT, NULL, NUMBER, SEPARATOR, Table, Totals, as_text
 
 if TYPE_CHECKING:
     import duckdb
 
 ROWS_PER_BATCH = 8_192
+"""Of what goes to Spark."""
+ROWS_PER_WRITE = 65_536
+"""Of what tasks write; they tell Spark of each such batch."""
 _EXTENSION = "duckdb_extension_mysql_scanner"
 _MODES = ("VERIFY_IDENTITY", "DISABLED")
 # What it says of a certificate that it does not accept, and of a server without TLS.
@@ -78,13 +85,95 @@ def read(
     def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
-                for found in stream(source, queries[number], typed):
-                    altered = found.num_rows - (pc.sum(found["_same"]).as_py() or 0)
-                    if altered:
-                        raise IngestError(f"{source}: {altered} rows changed on their way; run again, and report it")
+                for found in _unaltered(source, queries[number], typed, ROWS_PER_BATCH):
                     yield found.select(found.schema.names[:-1])
 
     return spark.range(0, len(queries), numPartitions=len(queries)).mapInArrow(task, ", ".join(schema))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and as what rows are written.
+
+    Attributes:
+        at: the moment of the extraction, UTC; also that of a change whose row has no cursor.
+    """
+
+    folder: Folder
+    rows_per_file: int
+    at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What tasks wrote: its rows and checksum, and what `Folder.commit` takes."""
+
+    totals: Totals
+    pending: tuple[str, ...]
+
+
+_TOLD = pa.schema([("rows", pa.int64()), ("checksum", pa.decimal128(38, 0)), ("pending", pa.string())])
+
+
+def write(
+    spark: SparkSession,
+    source: Source,
+    table: Table,
+    select: str,
+    conditions: Sequence[str],
+    target: Target,
+) -> Written:
+    """Has the rows of some ranges written by the tasks that read them, in the columns that `job` lands.
+
+    Nothing of it is visible before it is committed. What a task wrote that then failed is aborted by itself; of two
+    attempts at one range Spark takes one.
+
+    Args:
+        select, conditions: as in `read`, with all columns of the table.
+    """
+    typed = _typed(table, tuple(table.columns))
+    queries = [f"{select} AND {condition}" for condition in conditions]
+    version, names = spark.version, table.names
+    cursor, at, run_id = table.cursor, pa.scalar(target.at, pa.timestamp("us", "UTC")), target.run_id
+
+    def landed(found: pa.RecordBatch) -> pa.Table:
+        rows = pa.Table.from_batches([found])
+        extracted = pa.repeat(at, len(rows))
+        columns = {name: rows[name] for name in names} | {
+            "_op": pa.repeat("U", len(rows)),
+            "_changed_at": rows[cursor].fill_null(at) if cursor else extracted,
+            HASH: rows[HASH],
+            "_extracted_at": extracted,
+            "_run_id": pa.repeat(run_id, len(rows)),
+        }
+        return pa.table(columns)
+
+    def told(rows: int = 0, checksum: Decimal = Decimal(0), pending: str | None = None) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([{"rows": rows, "checksum": checksum, "pending": pending}], _TOLD)
+
+    def task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                with Writer(target.folder, f"part-{number:05}", target.rows_per_file, version) as writer:
+                    for found in _unaltered(source, queries[number], typed, ROWS_PER_WRITE):
+                        writer.write(landed(found))
+                        yield told(found.num_rows, pc.sum(found[NUMBER].cast(pa.decimal128(38, 0))).as_py())
+                    for pending in writer.close():
+                        yield told(pending=pending)
+
+    ranges = spark.range(0, len(queries), numPartitions=len(queries))
+    rows = ranges.mapInArrow(task, "rows BIGINT, checksum DECIMAL(38, 0), pending STRING").collect()
+    totals = Totals(sum(row["rows"] for row in rows), sum((row["checksum"] for row in rows), Decimal(0)))
+    return Written(totals, tuple(row["pending"] for row in rows if row["pending"]))
+
+
+def _unaltered(source: Source, query: str, typed: str, rows: int) -> Iterator[pa.RecordBatch]:
+    for found in stream(source, query, typed, rows):
+        altered = found.num_rows - (pc.sum(found["_same"]).as_py() or 0)
+        if altered:
+            raise IngestError(f"{source}: {altered} rows changed on their way; run again, and report it")
+        yield found
 
 
 def _typed(table: Table, columns: Sequence[str]) -> str:
@@ -119,7 +208,9 @@ def _typed(table: Table, columns: Sequence[str]) -> str:
     return ", ".join(listed)
 
 
-def stream(source: Source, query: str, select: str = "*") -> Iterator[pa.RecordBatch]:
+def stream(
+    source: Source, query: str, select: str = "*", rows_per_batch: int = ROWS_PER_BATCH
+) -> Iterator[pa.RecordBatch]:
     """The result of a query of MySQL in batches, of which only a few are held at once.
 
     Args:
@@ -135,7 +226,7 @@ def stream(source: Source, query: str, select: str = "*") -> Iterator[pa.RecordB
         with duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
             _attach(connection, source)
             found = connection.execute(f"SELECT {select} FROM mysql_query('mysql', ?)", [query])
-            yield from found.to_arrow_reader(ROWS_PER_BATCH)
+            yield from found.to_arrow_reader(rows_per_batch)
     except (duckdb.Error, OSError) as error:  # the latter from its Arrow reader
         # `from None`: its text may quote values.
         raise _explained(source, error) from None

@@ -56,7 +56,7 @@ def retry(action: Callable[[], T], *, attempts: int = 4, first_wait: float = 0.5
 
 _CAUSE = re.compile(r"^(?:Caused by: )?([\w.$]+(?:Exception|Error|Failure)): (.*)$", re.MULTILINE)
 
-# What S3A, Connector/J and Spark say, and what that means to the person who started the run.
+# What S3A, boto3, Connector/J and Spark say, and what that means to the person who started the run.
 _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
     (
         r"No space left on device",
@@ -69,7 +69,8 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         "the bucket of {landing} does not exist; create it or correct --landing-url",
     ),
     (
-        r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDeniedException|NoAuthWithAWSException|Status Code: 403",
+        r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDeniedException|NoAuthWithAWSException|Status Code: 403"
+        r"|An error occurred \((?:AccessDenied|403)\)",
         IngestError,
         "access to {landing} was refused; check the access key, the secret key and their rights to write there",
     ),
@@ -79,12 +80,18 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         "this Spark session cannot write to {landing}; use a URL that it knows, such as s3://bucket/prefix",
     ),
     (
-        r"SlowDown|Status Code: 50[03]|AWSServiceIOException|AWSBadRequestException.*RequestTimeout",
+        r"ExpiredToken",
+        TransientError,
+        "the session's access to {landing} has ended; start the same command again",
+    ),
+    (
+        r"SlowDown|Status Code: 50[03]|AWSServiceIOException|AWSBadRequestException.*RequestTimeout"
+        r"|An error occurred \((?:5\d\d|InternalError|ServiceUnavailable|RequestTimeout|NoSuchUpload)\)",
         TransientError,
         "the object store of {landing} did not answer properly; try again later",
     ),
     (
-        r"SdkClientException|UnknownHostException.*(?:s3|landing)|ConnectTimeoutException",
+        r"SdkClientException|UnknownHostException.*(?:s3|landing)|ConnectTimeoutException|endpoint URL",
         TransientError,
         "the object store of {landing} cannot be reached; check the endpoint and the network",
     ),

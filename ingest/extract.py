@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ingest import arrow
+from ingest.errors import IngestError
 from ingest.source import Source
 from ingest.tables import HASH, NUMBER, Table, Totals, Window, as_text
 
@@ -22,9 +24,34 @@ ROWS_PER_PARTITION = 5_000
 READERS = ("jdbc", "arrow")
 """What reads rows: Spark's JDBC source, or DuckDB's MySQL extension in Spark's tasks (`ingest.arrow`)."""
 
+AUTO = "auto"
+"""The second where it is installed and knows the source's TLS, else the first."""
+
 _KEYS_PER_QUERY = 1_000
 _RANGE = "_range"
 _MICROSECOND = timedelta(microseconds=1)
+log = logging.getLogger("ingest")
+
+
+def reader(wanted: str, source: Source) -> str:
+    """The one of `READERS` that reads a source.
+
+    Args:
+        wanted: one of them, or `AUTO`.
+
+    Raises:
+        IngestError: it cannot read that source.
+    """
+    if wanted == AUTO:
+        try:
+            arrow.check(source)
+        except IngestError as refused:
+            log.info("Spark's JDBC source reads: %s", refused)
+            return "jdbc"
+        return "arrow"
+    if wanted == "arrow":
+        arrow.check(source)
+    return wanted
 
 
 def clock(connection: MySQLConnectionAbstract, source: Source) -> datetime:
@@ -88,6 +115,20 @@ def rows(
         reader: one of `READERS`; their rows are the same.
     """
     return _read(spark, source, table, tuple(table.columns), window, partitions, within, reader)
+
+
+def write(
+    spark: SparkSession,
+    source: Source,
+    table: Table,
+    window: Window,
+    partitions: int,
+    within: Totals,
+    target: arrow.Target,
+) -> arrow.Written:
+    """Has the rows of a window written as they land, by the tasks that read them; nobody sees them yet."""
+    select, _ = _select(table, tuple(table.columns), window, "arrow")
+    return arrow.write(spark, source, table, select, _conditions(table, partitions, within), target)
 
 
 def keys(
@@ -174,24 +215,33 @@ def _read(
     within: Totals | None,
     reader: str,
 ) -> DataFrame:
+    select, schema = _select(table, columns, window, reader)
+    if reader == "arrow":
+        return arrow.read(spark, source, table, columns, select, _conditions(table, partitions, within))
+    # The ranges are of the key as it is, so that MySQL finds them in its index.
+    query = select.replace("SELECT ", f"SELECT `{table.key[0]}` AS {_RANGE}, ", 1)
+    options = source.jdbc_options() | {"customSchema": schema}
+    url = options.pop("url")
+    conditions = ranges(table, partitions, within)
+    read = spark.read.jdbc(url, f"({query}) AS source", predicates=conditions, properties=options)
+    return _typed(read, table, columns).withColumn(NUMBER, table.spark_number(F.col(HASH)))
+
+
+def _select(table: Table, columns: tuple[str, ...], window: Window, reader: str) -> tuple[str, str]:
+    """Columns, hash and cursor of a window in MySQL's words, and their types in Spark's."""
     # Spark pads what comes from a CHAR column with blanks, even with a schema of its own, and MySQL does not: so text
-    # is cast. The ranges are of the key as it is, so that MySQL finds them in its index.
-    select = {name: table.mysql_text(name) for name in columns} | {HASH: table.mysql_hash()}
+    # is cast for it.
+    select = {name: table.mysql_text(name, bare=reader == "arrow") for name in columns} | {HASH: table.mysql_hash()}
     kinds = dict.fromkeys(select, "STRING")
     if table.cursor:
         select[table.cursor], kinds[table.cursor] = table.mysql_cursor(), "BIGINT"
     listed = ", ".join(f"{text} AS `{name}`" for name, text in select.items())
     schema = ", ".join(f"`{name}` {kind}" for name, kind in kinds.items())
-    selected = f"FROM `{table.name}` WHERE {table.condition(window)}"
-    conditions = ranges(table, partitions, within)
-    if reader == "arrow":
-        of_key = [condition.replace(_RANGE, f"`{table.key[0]}`") for condition in conditions]
-        return arrow.read(spark, source, table, columns, f"SELECT {listed} {selected}", of_key)
-    query = f"SELECT `{table.key[0]}` AS {_RANGE}, {listed} {selected}"
-    options = source.jdbc_options() | {"customSchema": schema}
-    url = options.pop("url")
-    read = spark.read.jdbc(url, f"({query}) AS source", predicates=conditions, properties=options)
-    return _typed(read, table, columns).withColumn(NUMBER, table.spark_number(F.col(HASH)))
+    return f"SELECT {listed} FROM `{table.name}` WHERE {table.condition(window)}", schema
+
+
+def _conditions(table: Table, partitions: int, within: Totals | None) -> list[str]:
+    return [condition.replace(_RANGE, f"`{table.key[0]}`") for condition in ranges(table, partitions, within)]
 
 
 def _typed(raw: DataFrame, table: Table, columns: tuple[str, ...], *more: str) -> DataFrame:

@@ -15,7 +15,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from ingest import arrow, drift, extract, landing
+from ingest import arrow, drift, extract, landing, objects
 from ingest.errors import BusyError, IngestError, explained, retry
 from ingest.progress import Progress
 from ingest.run_log import Run, RunLog, Success
@@ -46,7 +46,7 @@ class Settings:
         overlap: how far before the last mark it looks for rows that were committed late.
         partitions: the most tasks that read at once, each with a connection and a file of its own.
         rows_per_file: the most rows of one file.
-        reader: one of `extract.READERS`.
+        reader: one of `extract.READERS`, or `extract.AUTO`.
         check: one of `CHECKS`.
         since, until: of a backfill, UTC: the cursor's first moment, and the first that is no longer meant.
     """
@@ -61,7 +61,7 @@ class Settings:
     overlap: timedelta = timedelta(minutes=5)
     partitions: int = 2
     rows_per_file: int = landing.ROWS_PER_FILE
-    reader: str = "jdbc"
+    reader: str = extract.AUTO
     check: str = "rows"
     since: datetime | None = None
     until: datetime | None = None
@@ -169,8 +169,7 @@ class _Attempt:
         self.marker: landing.Marker | None = None
 
     def land(self, lock_wait: int = 0) -> None:
-        if self.settings.reader == "arrow":
-            arrow.check(self.source)
+        self.reader = extract.reader(self.settings.reader, self.source)
         with closing(self.source.connect(attempts=1)) as connection:
             self._lock(connection, lock_wait)
             self._mark()
@@ -318,9 +317,13 @@ class _Attempt:
         expected = self._expect(connection, window)
         if not expected.rows:
             return
+        if landed is None and self.reader == "arrow":
+            folder = objects.folder(self.spark, self.path)
+            if folder:
+                return self._objects(connection, window, expected, folder)
         seen = Observation(f"read by {self.run.run_id}")
         # The tasks of the other reader look at each hash themselves.
-        altered = [self._altered()] if self.settings.reader == "jdbc" else []
+        altered = [self._altered()] if self.reader == "jdbc" else []
         frame = self._read(extract.rows, window, expected).observe(seen, *self._totals(), *altered)
         written = seen
         if landed is not None:
@@ -336,6 +339,27 @@ class _Attempt:
         except IngestError:
             landing.withdraw(frame, self.path)
             raise
+
+    def _objects(
+        self, connection: MySQLConnectionAbstract, window: Window, expected: Totals, folder: objects.Folder
+    ) -> None:
+        """Lands the rows of a window by the tasks that read them, in the form of `_write`."""
+        landing.clear(self.spark, self.path)
+        target = arrow.Target(folder, self.settings.rows_per_file, self.now, self.run.run_id)
+        partitions = self._partitions(expected.rows)
+        with Progress(self.spark, expected.rows, self.row_bytes, arrow.ROWS_PER_WRITE):
+            written = extract.write(self.spark, self.source, self.table, window, partitions, expected, target)
+        read = {"rows": written.totals.rows, "checksum": written.totals.checksum}
+        try:
+            self._verify(expected, read, lambda: self._count(connection, window))
+        except IngestError:
+            folder.abort(written.pending)
+            raise
+        if not written.pending:
+            return
+        folder.commit(written.pending)
+        self.run.checksum_landed = written.totals.checksum
+        self._landed_now(written.totals.rows)
 
     def _reconcile(self, connection: MySQLConnectionAbstract) -> None:
         """Lands the rows that silver lacks or has otherwise, and a delete for each that the source lacks."""
@@ -402,7 +426,7 @@ class _Attempt:
 
     def _read(self, read: Callable[..., DataFrame], window: Window, within: Totals) -> DataFrame:
         partitions = self._partitions(within.rows)
-        return read(self.spark, self.source, self.table, window, partitions, within, self.settings.reader)
+        return read(self.spark, self.source, self.table, window, partitions, within, self.reader)
 
     def _totals(self) -> list[Column]:
         """Rows and checksum of what is read, by the hashes that MySQL computed."""
@@ -437,13 +461,16 @@ class _Attempt:
             totals = self.table.spark_totals(self.table.spark_number(F.col(HASH)))
             counted = frame.observe(written, *totals, deleted)
         landing.write(counted, self.path, self.settings.rows_per_file)
-        self.run.path = self.path
-        self.run.rows_landed, self.run.rows_deleted = written.get["rows"], written.get.get("deleted", 0)
+        self.run.rows_deleted = written.get.get("deleted", 0)
         self.run.checksum_landed = written.get["checksum"]
+        self._landed_now(written.get["rows"])
+        return frame
+
+    def _landed_now(self, rows: int) -> None:
+        self.run.path, self.run.rows_landed = self.path, rows
         stands = landing.written(self.spark, self.path)
         self.run.files, self.run.bytes = stands.files, stands.bytes
         log.info("%d rows landed in %d files, %d bytes", self.run.rows_landed, stands.files, stands.bytes)
-        return frame
 
     def _verify(self, expected: Totals, seen: dict, again: Callable[[], Totals]) -> None:
         """Compares what MySQL counted with what Spark read.

@@ -47,6 +47,12 @@ def withdraw(frame: DataFrame, path: str) -> None:
     write(frame.sparkSession.createDataFrame([], frame.schema), path)
 
 
+def clear(spark: SparkSession, path: str) -> None:
+    """Leaves nothing of an earlier attempt in the folder."""
+    files, where = _file_system(spark, path)
+    files.delete(where, True)
+
+
 def written(spark: SparkSession, path: str) -> Written:
     """Files and bytes, by listing alone."""
     files, where = _file_system(spark, path)

@@ -25,10 +25,11 @@ class Progress:
     Args:
         rows: how many there are to read.
         row_bytes: of one, as MySQL estimates it.
+        rows_of_one: how many were read where a reader tells Spark of one.
     """
 
-    def __init__(self, spark: SparkSession, rows: int, row_bytes: int):
-        self._spark, self._rows, self._row_bytes = spark, rows, row_bytes
+    def __init__(self, spark: SparkSession, rows: int, row_bytes: int, rows_of_one: int = 1):
+        self._spark, self._rows, self._row_bytes, self._rows_of_one = spark, rows, row_bytes, rows_of_one
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tell, daemon=True)
 
@@ -44,7 +45,7 @@ class Progress:
         started = time.monotonic()
         while not self._ended.wait(SECONDS):
             try:
-                done = rows_read(self._spark)
+                done = min(self._rows, rows_read(self._spark) * self._rows_of_one)
             except Exception:
                 # What Spark tells of itself is not everywhere allowed, and a run does not need it.
                 log.debug("no progress is told", exc_info=True)

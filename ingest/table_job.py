@@ -109,9 +109,9 @@ def _parse(argv: Sequence[str], table: str | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--reader",
-        choices=extract.READERS,
-        default="jdbc",
-        help="Spark's JDBC source, or DuckDB in Spark's tasks, which is faster (%(default)s)",
+        choices=(extract.AUTO, *extract.READERS),
+        default=extract.AUTO,
+        help="Spark's JDBC source, or DuckDB in Spark's tasks where it is installed, which is faster (%(default)s)",
     )
     parser.add_argument(
         "--check",

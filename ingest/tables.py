@@ -161,10 +161,17 @@ class Table:
         """Whether the first key column is a whole number."""
         return self.columns[self.key[0]] in (*WHOLE, "DECIMAL(20,0)")
 
-    def mysql_text(self, name: str) -> str:
-        """A column's value as MySQL writes it; NULL for a date that no calendar has, such as 0000-00-00."""
+    def mysql_text(self, name: str, *, bare: bool = False) -> str:
+        """A column's value as MySQL writes it; NULL for a date that no calendar has, such as 0000-00-00.
+
+        Args:
+            bare: leave text that is stored as UTF-8 as it is, which costs the server less than a cast.
+        """
         if name in self.absent:
             return "NULL"
+        if bare and name in self.utf8 and self.columns[name] == "STRING":
+            # of a collation that is not binary, since DuckDB takes text of such a one for bytes
+            return f"`{name}` COLLATE utf8mb4_general_ci"
         column, kind = f"`{name}`", self.columns[name]
         text = "CAST({} AS CHAR CHARACTER SET utf8mb4)"
         if kind in WHOLE or kind == "DECIMAL(20,0)":

@@ -93,7 +93,10 @@ def _dlt(url: str, table: str, target: str, backend: str, encrypted: bool) -> No
     with tempfile.TemporaryDirectory() as state:
         pipeline = dlt.pipeline(
             "benchmark",
-            destination=dlt.destinations.filesystem(bucket_url=target, credentials=credentials),
+            # s3fs sends ten parts of 50 MB at once, which the embedded server's heap does not hold
+            destination=dlt.destinations.filesystem(
+                bucket_url=target, credentials=credentials, kwargs={"max_concurrency": 2}
+            ),
             dataset_name="members",
             pipelines_dir=state,
         )

@@ -1,5 +1,6 @@
 """What DuckDB makes of MySQL's text; the whole way is in test_edges.py, test_faults.py and test_security.py."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from hashlib import md5
@@ -8,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from ingest import arrow
+from ingest import arrow, extract
 from ingest.errors import IngestError, TransientError
 from ingest.source import Source
 from ingest.tables import HASH, NUMBER, Table
@@ -46,6 +47,16 @@ def test_each_value_has_its_type_and_gives_the_hash_of_its_text():
         assert typed(**change)[1][0]["_same"] == 0
     with pytest.raises(duckdb.Error):
         typed(small="128")
+
+
+def test_a_source_is_read_by_arrow_where_that_can_be(monkeypatch):
+    source = Source("env:X", "127.0.0.1", 3306, "d", "u", "p")
+    assert extract.reader("auto", source) == "arrow" and extract.reader("jdbc", source) == "jdbc"
+    assert extract.reader("auto", replace(source, ssl_mode="VERIFY_CA")) == "jdbc"
+    monkeypatch.setattr(arrow, "find_spec", lambda name: None)
+    assert extract.reader("auto", source) == "jdbc"
+    with pytest.raises(IngestError, match="needs the packages duckdb"):
+        extract.reader("arrow", source)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,13 @@ def test_another_table_of_odd_types_lands_value_by_value(lake, readings, tmp_pat
     jdbc, arrow = (extract.rows(lake.spark, lake.source, table, job.Window(), 2, None, r) for r in extract.READERS)
     assert jdbc.dtypes == arrow.dtypes
     assert sorted(map(repr, jdbc.collect())) == sorted(map(repr, arrow.collect()))
+    # What the tasks of the one write themselves is what Spark writes of the other.
+    own = lake.spark.read.parquet(readings("--mode=snapshot", "--reader=arrow", "--partitions=1").path)
+    written = lake.spark.read.parquet(first.path)
+    assert own.dtypes == written.dtypes
+    of_run = ("_run_id", "_extracted_at", "_changed_at")
+    assert sorted(map(repr, own.drop(*of_run).collect())) == sorted(map(repr, written.drop(*of_run).collect()))
+    assert own.where("_changed_at != coalesce(seen_at, _extracted_at)").count() == 0
 
     # Between runs a column is added and another dropped; a row changes, one goes, one has no cursor.
     lake.sql(
@@ -121,7 +128,7 @@ def test_another_table_of_odd_types_lands_value_by_value(lake, readings, tmp_pat
     lake.sql("ALTER TABLE readings MODIFY exact DECIMAL(38, 9)")
     with pytest.raises(IngestError, match=r"exact is decimal\(38,9\), which wants DECIMAL\(38,9\)"):
         readings()
-    assert [r.status for r in lake.runs().collect()] == ["succeeded"] * 3 + ["failed"]
+    assert [r.status for r in lake.runs().collect()] == ["succeeded"] * 4 + ["failed"]
 
 
 def test_a_dry_run_says_what_a_run_would_do_and_a_backfill_does_it_again(lake):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import mysql.connector
 import pytest
 
-from ingest import errors, job, landing
+from ingest import errors, extract, job, landing, objects
 from ingest.errors import IngestError, TransientError
 from ingest.run_log import RunLog
 from ingest.source import Source
@@ -59,15 +59,17 @@ def test_an_object_store_that_fails_stalls_or_hangs_up(faulty, short_waits, monk
     proxy, lake = faulty
     lake.load(20)
     assert lake.ingest().rows_landed == 20
-    for fault, times, methods in (
-        (503, 3, ()),
-        (500, 12, ("PUT", "POST")),
-        ("cut", 3, ("PUT", "POST")),
-        ("slow", 3, ()),
+    for reader, fault, times, methods in (
+        ("jdbc", 503, 3, ()),
+        ("jdbc", 500, 12, ("PUT", "POST")),
+        ("jdbc", "cut", 3, ("PUT", "POST")),
+        ("jdbc", "slow", 3, ()),
+        ("arrow", 500, 3, ("POST",)),
+        ("arrow", "cut", 3, ("PUT", "POST")),
     ):
-        lake.sql(f"UPDATE members SET city = '{fault} {times}' LIMIT 3")
+        lake.sql(f"UPDATE members SET city = '{reader} {fault}' LIMIT 3")
         proxy.inject(fault, times, *methods)
-        run = lake.ingest()
+        run = replace(lake, reader=reader).ingest()
         assert proxy.met == times and run.rows_landed == 3, (fault, proxy.met)
         assert lake.current() == lake.truth(), fault
     # It stays away: the run fails as one that may be given again, and is.
@@ -157,20 +159,21 @@ def test_a_run_that_dies_between_any_two_steps_is_mended_by_its_repeat(lake, mon
 
     lake.load(20)
     steps = [
-        ("after the read", landing, "write"),
-        ("before the log", RunLog, "append"),
-        ("after the log", landing.Marker, "remove"),
+        ("after the read", landing, "write", "jdbc"),
+        ("before the log", RunLog, "append", "jdbc"),
+        ("after the log", landing.Marker, "remove", "jdbc"),
+        ("before the commit", objects.S3Folder, "commit", "arrow"),
     ]
-    for number, (step, owner, name) in enumerate(steps):
+    for number, (step, owner, name, reader) in enumerate(steps):
         lake.sql(f"UPDATE members SET city = '{step}' LIMIT 5", insert(f"{number}"))
         truth, before = lake.truth(), lake.runs().count() if number else 0
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, dies)
             with pytest.raises(Death):
-                lake.ingest(f"--run-id=dead-{number}")
+                replace(lake, reader=reader).ingest(f"--run-id=dead-{number}")
         with closing(lake.source.connect()) as connection:
             wait_for_the_lock(connection)
-        lake.ingest(f"--run-id=alive-{number}")
+        replace(lake, reader=reader).ingest(f"--run-id=alive-{number}")
         assert lake.current() == truth == lake.truth(), step
         assert lake.runs().count() == before + 2
     status = {r.run_id: r.status for r in lake.runs().collect()}
@@ -181,6 +184,8 @@ def test_a_run_that_dies_between_any_two_steps_is_mended_by_its_repeat(lake, mon
         "alive-1": "succeeded",
         "dead-2": "succeeded",
         "alive-2": "succeeded",
+        "dead-3": "abandoned",
+        "alive-3": "succeeded",
     }
 
 
@@ -213,13 +218,15 @@ def test_a_full_disk_is_told_as_such_and_room_mends_it(lake, small_disk):
     lake.load(20)
     here = replace(lake, landing_url=f"file://{small_disk}")
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(240 * 1024))
-    with pytest.raises(IngestError, match="the disk is full; make room and start the same command again"):
-        here.ingest("--run-id=full")
+    filler.write_bytes(bytes(248 * 1024))
+    for reader in extract.READERS:
+        with pytest.raises(IngestError, match="the disk is full; make room and start the same command again"):
+            replace(here, reader=reader).ingest(f"--run-id=full-{reader}")
     filler.unlink()
-    assert here.ingest("--run-id=roomy").rows_landed == 20
+    assert replace(here, reader="arrow").ingest("--run-id=roomy").rows_landed == 20
     assert here.current() == here.truth()
-    assert {r.run_id: r.status for r in here.runs().collect()} == {"full": "failed", "roomy": "succeeded"}
+    status = {r.run_id: r.status for r in here.runs().collect()}
+    assert status == {"full-jdbc": "failed", "full-arrow": "failed", "roomy": "succeeded"}
 
 
 def test_waiting_for_a_source_ends(monkeypatch):
