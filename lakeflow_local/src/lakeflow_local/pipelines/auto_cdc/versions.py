@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegralType, LongType, NullType, StructField, StructType
-from sqlglot import parse_one
+from sqlglot import exp, parse_one
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.pipelines import sql
@@ -30,7 +30,8 @@ class VersionedQuery:
     def __init__(self, spark: SparkSession, snapshot: Snapshot):
         self._spark = spark
         self._snapshot = snapshot
-        names = parse_one(snapshot.version_query, dialect="databricks").named_selects
+        parsed = parse_one(snapshot.version_query, dialect="databricks")
+        names = parsed.named_selects if isinstance(parsed, exp.Query) else []
         # The type of the last version is that of the query which reads it.
         unknown = StructType([StructField(name, NullType()) for name in names])
         given = self._rows(snapshot.version_query, _LAST, [], unknown).schema

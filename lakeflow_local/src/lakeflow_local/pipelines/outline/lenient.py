@@ -101,10 +101,11 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        answered = [ast.Constant(any(map(has, node.handlers))) for has in (_has_no_file, _has_other_module)]
+        answered = [any(map(has, node.handlers)) for has in (_has_no_file, _has_other_module)]
         self.generic_visit(node)
-        if any(each.value for each in answered):
-            guard = ast.withitem(ast.Call(ast.Name(_PREPARED, ast.Load()), answered, []))
+        if any(answered):
+            given: list[ast.expr] = [ast.Constant(each) for each in answered]
+            guard = ast.withitem(ast.Call(ast.Name(_PREPARED, ast.Load()), given, []))
             node.body = [ast.copy_location(ast.With([guard], node.body), node)]
         return node
 
@@ -320,6 +321,11 @@ def _within(item: Any, values: Any, wanted: bool) -> bool:
     return decided(described(unknown) if isinstance(unknown, str) else shown(unknown))
 
 
+def _unless(value: Any) -> Any:
+    """A test of what leaves early: one that is not known is asked the other way round."""
+    return not value if isinstance(value, Symbol) else value
+
+
 def _keywords(value: Any) -> Any:
     """What `**value` gives; a symbol gives itself, under its own name."""
     return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
@@ -408,6 +414,6 @@ names = {
     _CAUGHT: _caught,
     _INHERITED: _inherited,
     _WITHIN: _within,
-    _UNLESS: lambda value: not value if isinstance(value, Symbol) else value,
+    _UNLESS: _unless,
     _PREPARED: _prepared,
 }

@@ -153,7 +153,8 @@ class _Loader(Loader):
         """What the functions of a file that only helps declare, with stand-ins for their parameters."""
         for module in self._modules:
             for owner, function in _definers(_tree(self.path)):
-                called, holders = module.get(owner or function.name), [()]
+                called = module.get(owner or function.name)
+                holders: list[tuple[Any, ...]] = [()]
                 if owner and isinstance(called, type):
                     method = vars(called).get(function.name)
                     if isinstance(method, classmethod):
@@ -256,7 +257,7 @@ def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = F
 def _instances(owner: type, world: World) -> Iterator[Any]:
     """One of a class with stand-ins for what it is made of, and what stands for it."""
     with contextlib.suppress(Exception), collecting(Registry()):
-        made = owner(**_stand_ins(owner.__init__, world, 1))
+        made = owner(**_stand_ins(owner, world))
         if isinstance(made, Base):
             vars(made).setdefault("spark", world.spark)
         yield made
