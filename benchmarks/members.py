@@ -1,6 +1,6 @@
 """What an update of the pipelines `members` and `members_gold` costs: the first load, and an increment after it.
 
-    python -m benchmarks.members --rows 500000 5000000 [--changes 50000]
+    python -m benchmarks.members --rows 500000 5000000 [--changes 50000] [--increments 2]
 
 Members are landed as the ingest lands them, without MySQL. Of the changes nine in ten change a member, and the others
 are new. The goal is that the increment costs at most 1.5 times as much on ten times the rows.
@@ -12,14 +12,13 @@ import argparse
 import os
 import shutil
 import tempfile
-import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.ingest.__main__ import _Watch as Watch
+from benchmarks.ratios import Seconds, clocks
 from ingest import landing
 from ingest.members import bulk
 from ingest.members.table import MEMBERS
@@ -39,13 +38,17 @@ class Bench:
 
     def __init__(self, spark: SparkSession, folder: Path, rows: int):
         self.spark, self.folder, self.rows = spark, folder, rows
+        self.drop_tables()
         for layer in LAYERS:
             spark.sql(f"CREATE SCHEMA benchmark_{layer}")
 
     def drop(self) -> None:
+        self.drop_tables()
+        shutil.rmtree(self.folder)
+
+    def drop_tables(self) -> None:
         for layer in LAYERS:
             self.spark.sql(f"DROP SCHEMA IF EXISTS benchmark_{layer} CASCADE")
-        shutil.rmtree(self.folder)
 
     def land(self, frame: DataFrame, name: str, at: datetime) -> None:
         changed = F.lit(at)
@@ -60,14 +63,14 @@ class Bench:
         )
         landing.write(rows, str(self.folder / "landing" / "members" / f"ingest_date={at:%Y-%m-%d}" / name))
 
-    def update(self) -> dict[str, tuple[float, float, float]]:
-        """Seconds, CPU seconds and peak MB of each pipeline."""
+    def update(self) -> dict[str, Seconds]:
+        """What each pipeline took."""
         found = {}
         for name, source in (("members", "transformations"), ("members_gold", "gold")):
-            watch, start = Watch(os.getpid()), time.perf_counter()
-            result = update.run(self.spark, self.spec(name, source), progress=lambda line: None)
-            seconds = time.perf_counter() - start
-            found[name] = (seconds, *watch.end())
+            with clocks() as found[name]:
+                result = update.run(self.spark, self.spec(name, source), progress=lambda line: None)
+            for flow in sorted(result.flows, key=lambda flow: -flow.seconds):
+                print(f"{'':>12}  {flow.dataset.rsplit('.')[-1]:<34} {flow.seconds:7.1f} s", flush=True)
             if not result.succeeded:
                 raise SystemExit(f"error: {name}: {result.error}")
         return found
@@ -96,12 +99,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[500_000, 5_000_000])
     parser.add_argument("--changes", type=int, default=50_000)
+    parser.add_argument("--increments", type=int, default=2, help="one after the other; the last is compared")
     options = parser.parse_args()
 
     os.environ["BENCHMARK_KEY"] = "a secret of the benchmark"
     home = homes.find(ROOT)
-    spark = session.start(home, servers.up(home, mysql=False), app_name="benchmark members", long_running=True)
-    first: dict[str, float] = {}
+    spark = session.start(
+        home, servers.up(home, mysql=False), app_name="benchmark members", long_running=True, memory=5120
+    )
+    first: dict[str, Seconds] = {}
     for rows in options.rows:
         bench = Bench(spark, Path(tempfile.mkdtemp(prefix="benchmark-members-")), rows)
         try:
@@ -109,8 +115,8 @@ def main() -> None:
             bench.land(everyone, "first", FIRST)
             for name, used in bench.update().items():
                 told(rows, f"{name}, first load", used)
-            # Twice: the first time the increment's own code is compiled.
-            for day in (1, 2):
+            # The first time the increment's own code is compiled.
+            for day in range(1, 1 + options.increments):
                 new = options.changes // 10
                 moved = everyone.sample(fraction=(options.changes - new) / rows, seed=day).withColumn(
                     "city", F.lit("York")
@@ -118,16 +124,23 @@ def main() -> None:
                 joined = bulk.members(spark, new, seed=SEED + day, as_of=AS_OF)
                 bench.land(moved.unionByName(joined), f"day-{day}", FIRST + timedelta(day))
                 used_by = bench.update()
-            for name, used in used_by.items():
-                told(rows, f"{name}, increment", used)
-                print(f"{'':>12}  against the first size: {used[0] / first.setdefault(name, used[0]):.2f}", flush=True)
+                for name, used in used_by.items():
+                    told(rows, f"{name}, increment {day}", used)
+            for name, used in (*used_by.items(), ("both", used_by["members"] + used_by["members_gold"])):
+                base = first.setdefault(name, used)
+                print(
+                    f"{name}: {used.wall / base.wall:.2f} of the first size, CPU {used.cpu / base.cpu:.2f}", flush=True
+                )
         finally:
             bench.drop()
 
 
-def told(rows: int, what: str, used: tuple[float, float, float]) -> None:
-    seconds, cpu, peak = used
-    print(f"{rows:>12,}  {what:<24} {seconds:7.1f} s  {cpu:7.1f} CPU s  {peak:7.0f} MB", flush=True)
+def told(rows: int, what: str, used: Seconds) -> None:
+    print(
+        f"{rows:>12,}  {what:<24} {used.wall:7.1f} s  {used.cpu:7.1f} CPU s  {used.peak:7.0f} MB,"
+        f" load {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

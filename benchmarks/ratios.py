@@ -20,8 +20,14 @@ import psutil
 
 @dataclass
 class Seconds:
+    """What a block took, and the most that it held of the machine's memory, in MB."""
+
     wall: float = 0.0
     cpu: float = 0.0
+    peak: float = 0.0
+
+    def __add__(self, then: Seconds) -> Seconds:
+        return Seconds(self.wall + then.wall, self.cpu + then.cpu, max(self.peak, then.peak))
 
     def __str__(self) -> str:
         return f"{self.wall:.1f} s, {self.cpu:.1f} s of CPU"
@@ -36,6 +42,7 @@ def clocks() -> Iterator[Seconds]:
     def watch() -> None:
         while not ended.wait(0.1):
             _look(spent)
+            found.peak = max(found.peak, _resident() / 1e6)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -54,6 +61,15 @@ def _look(spent: dict[psutil.Process, float]) -> dict[psutil.Process, float]:
             times = process.cpu_times()
             spent[process] = times.user + times.system
     return spent
+
+
+def _resident() -> int:
+    """Bytes of this process and those below it; what processes share counts for each."""
+    own, found = psutil.Process(), 0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.Error):
+            found += process.memory_info().rss
+    return found
 
 
 def in_turn(peers: Mapping[str, Callable[[], Seconds]], times: int) -> dict[str, Seconds]:

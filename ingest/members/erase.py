@@ -3,10 +3,10 @@
 Requests are rows of `ops.erasure_requests` (`request_id`, `member_id`, `requested_at`). The job `erase_members` goes
 along the way of the data, so that nothing comes back:
 
-* `sources` deletes in MySQL and rewrites the landed files;
-* `tables` deletes in bronze and silver; it is a step of its own, since Databricks lets shared compute alone change
-  streaming tables, and that reaches no private network. Then both pipelines are updated, which takes the person out of
-  gold;
+* `sources` deletes in MySQL and rewrites the landed files, those that tell which customer is which member as well;
+* `tables` deletes in bronze and silver, in every table that has a `member_id`; it is a step of its own, since
+  Databricks lets shared compute alone change streaming tables, and that reaches no private network. Then the pipelines
+  are updated, which takes the person out of gold;
 * `purge` rewrites files in which deleted rows are only marked, and removes files that no current version needs. Those
   younger than `--retain-hours` stay: a request ends with the purge that comes so long after its first one.
 
@@ -104,7 +104,9 @@ class _Erasure:
     def sources(self) -> Erased:
         if self.members:
             self._record("sources", "mysql", self._delete_in_mysql())
-            self._record("sources", "landing", self._rewritten(f"{self.landing}/members"))
+            landed = self._rewritten(f"{self.landing}/members")
+            landed += self._rewritten(f"{self.landing}/customer_members*", lines=True)
+            self._record("sources", "landing", landed)
         self.done.open = len(self.ids)
         return self.done
 
@@ -123,7 +125,7 @@ class _Erasure:
         names = self._tables("bronze", "silver", "gold")
         if self.members:
             for name in self._tables("bronze", "silver"):
-                if self.spark.table(name).join(self._wanted(), "member_id", "left_semi").take(1):
+                if self._of_members(self.spark.table(name)).take(1):
                     raise IngestError(f"{name} still has a requested member; run the steps sources and tables first")
             for name in names:
                 self._record("purge", name, self._purged(name))
@@ -152,26 +154,35 @@ class _Erasure:
         old = {row.request_id for row in first.where(F.col("done_at") <= F.lit(since)).collect()}
         return [request for request in self.ids if request in old]
 
-    def _wanted(self) -> DataFrame:
-        return self.spark.table(self.requests_table).select("member_id").distinct()
+    def _of_members(self, rows: DataFrame, how: str = "left_semi", *, lines: bool = False) -> DataFrame:
+        """The rows with a requested `member_id`, in any case; of `lines`, those with it anywhere in `value`."""
+        wanted = self.spark.table(self.requests_table).select(F.lower(F.trim("member_id")).alias("wanted")).distinct()
+        # A line that is no JSON may name a member as well.
+        named = F.lower("value").contains(F.col("wanted")) if lines else F.expr("lower(trim(member_id)) = wanted")
+        return rows.join(F.broadcast(wanted), named, how)
 
     def _tables(self, *layers: str) -> list[str]:
-        """Delta tables of these schemas whose name begins with `members`, in the order of the data."""
+        """Delta tables of these schemas that have a `member_id`, or are gold's of members, in the order of the data."""
         found = []
         for layer in layers:
             schema = f"{self.options.catalog}.{getattr(self.options, f'{layer}_schema')}"
             listed = self.spark.sql(f"SHOW TABLES IN {schema}").where("NOT isTemporary").collect()
-            names = sorted(row.tableName for row in listed)
-            tables = [f"{schema}.{name}" for name in names if name.startswith("members")]
-            personal = [name for name in tables if layer == "gold" or "member_id" in self.spark.table(name).columns]
+            views = {row.viewName for row in self.spark.sql(f"SHOW VIEWS IN {schema}").collect()}
+            tables = sorted({row.tableName for row in listed} - views)
+            personal = [
+                f"{schema}.{name}"
+                for name in tables
+                if (layer == "gold" and name.startswith("members"))
+                or "member_id" in self.spark.table(f"{schema}.{name}").columns
+            ]
             # What feeds the others first: a stream that starts meanwhile finds nothing to bring back.
             found += sorted(personal, key=lambda name: not name.endswith("_changes"))
         return found
 
     def _delete_in(self, name: str) -> int:
         # A merge and not a delete: its condition, which the log keeps, names columns and no person.
-        wanted = f"(SELECT DISTINCT member_id FROM {self.requests_table})"
-        merge = f"MERGE INTO {name} t USING {wanted} r ON t.member_id = r.member_id WHEN MATCHED THEN DELETE"
+        wanted = f"(SELECT DISTINCT lower(trim(member_id)) AS wanted FROM {self.requests_table})"
+        merge = f"MERGE INTO {name} t USING {wanted} r ON lower(trim(t.member_id)) = wanted WHEN MATCHED THEN DELETE"
         return self.spark.sql(merge).collect()[0].num_deleted_rows
 
     def _purged(self, name: str) -> int:
@@ -206,20 +217,28 @@ class _Erasure:
             connection.commit()
         return gone
 
-    def _rewritten(self, folders: str) -> int:
-        """Rewrites the Parquet files in and below some folders that hold a requested member; how many there were.
+    def _rewritten(self, folders: str, *, lines: bool = False) -> int:
+        """Rewrites the files in and below some folders that hold a requested member; how many there were.
 
         Each keeps its name, since Auto Loader has seen it and does not read it again.
+
+        Args:
+            lines: the files are JSON lines, not Parquet.
         """
         files, aside = _Files(self.spark), f"{self.landing}/_erasure"
         files.delete(aside)
         if not files.exist(folders):
             return 0
-        held = self.spark.read.parquet(folders).select("member_id", F.col("_metadata.file_path").alias("_file"))
-        paths = held.join(self._wanted(), "member_id", "left_semi").select("_file").distinct().collect()
+        read = self.spark.read.option("recursiveFileLookup", lines)
+        read = read.text if lines else read.parquet
+        held = read(folders).withColumn("_file", F.col("_metadata.file_path"))
+        paths = self._of_members(held, lines=lines).select("_file").distinct().collect()
         for number, row in enumerate(paths):
-            kept = self.spark.read.parquet(row._file).join(F.broadcast(self._wanted()), "member_id", "left_anti")
-            kept.coalesce(1).write.option("compression", "zstd").parquet(f"{aside}/{number}")
+            kept = self._of_members(read(row._file), "left_anti", lines=lines).coalesce(1).write
+            if lines:
+                kept.text(f"{aside}/{number}")
+            else:
+                kept.option("compression", "zstd").parquet(f"{aside}/{number}")
             files.replace(f"{aside}/{number}", row._file)
         files.delete(aside)
         return len(paths)
@@ -255,9 +274,9 @@ class _Files:
         files.delete(path, True)
 
     def replace(self, folder: str, file: str) -> None:
-        """Puts the one Parquet file of a folder in the place of another; on S3 by one PUT, which is all or nothing."""
+        """Puts the one file of rows of a folder in the place of another; on S3 by one PUT, which is all or nothing."""
         files, path = self._open(folder)
-        (made,) = [s.getPath() for s in files.listStatus(path) if s.getPath().getName().endswith(".parquet")]
+        (made,) = [s.getPath() for s in files.listStatus(path) if s.getPath().getName().startswith("part-")]
         target_files, target = self._open(file)
         self._hadoop.FileUtil.copy(files, made, target_files, target, False, True, self._configuration)
 

@@ -44,3 +44,5 @@ UNTRACKED = [*CHANGE, *NORMALISED, "updated_at"]
 # File statistics stand in the transaction log, where no delete reaches them: none of a personal column. What they would
 # skip, keys that are spread at random, is in every file anyway.
 NO_PERSONAL_STATISTICS = {"delta.dataSkippingStatsColumns": "_changed_at"}
+# Where no version of a file has ended, whoever looks for those that have need not read it.
+STATISTICS_OF_VERSIONS = {"delta.dataSkippingStatsColumns": "_changed_at,__START_AT,__END_AT"}

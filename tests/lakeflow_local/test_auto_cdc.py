@@ -135,9 +135,9 @@ def apply_with_kills(monkeypatch, rng: random.Random, target: Target, feed: list
         target.apply(batches[0])
     target.apply(batches[1])
     if len(target.cdc.keys) > 1 and target.cdc.sequence_by not in target.cdc.except_columns:
-        # The rows that a large table has are changed, and those that it lacks not added yet.
+        # The rows that a large table lacks are added, and those that it has not changed yet.
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            die_before(patch, "_append")
+            die_before(patch, "_execute")
             target.apply(batches[2])
     target.apply(batches[2])
 

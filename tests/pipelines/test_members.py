@@ -244,15 +244,18 @@ def test_registrations_and_churn_by_month(spark: SparkSession, modules):
     versions = [
         ("a", date(2024, 1, 5), "DE", datetime(2024, 1, 5), datetime(2024, 2, 1)),
         ("a", date(2024, 1, 5), "FR", datetime(2024, 2, 1), None),
-        ("b", date(2024, 1, 9), "FR", datetime(2024, 1, 9), datetime(2024, 3, 10)),
+        ("b", date(2024, 1, 9), "DE", datetime(2024, 1, 9), datetime(2024, 2, 1)),
+        ("b", date(2024, 1, 9), "FR", datetime(2024, 2, 1), datetime(2024, 3, 10)),
         ("c", date(2024, 3, 1), "DE", datetime(2024, 3, 1), None),
         ("d", None, None, None, datetime(2024, 3, 9)),
     ]
     schema = "member_id STRING, registration_date DATE, country_code STRING, __START_AT TIMESTAMP, __END_AT TIMESTAMP"
     history = spark.createDataFrame(versions, schema).withColumn("country_name", F.col("country_code"))
-    registered = {tuple(r) for r in modules.transforms.registrations_by_month(history).drop("country_name").collect()}
+    members = history.where("__START_AT IS NOT NULL AND __END_AT IS NULL").drop("__START_AT", "__END_AT")
+    registered = modules.transforms.registrations_by_month(members, history).drop("country_name").collect()
+    registered = {tuple(row) for row in registered}
     assert registered == {(date(2024, 1, 1), "FR", 2), (date(2024, 3, 1), "DE", 1)}
-    churn = [tuple(row) for row in modules.transforms.churn_by_month(history).orderBy("month").collect()]
+    churn = [tuple(row) for row in modules.transforms.churn_by_month(members, history).orderBy("month").collect()]
     assert churn == [(date(2024, 1, 1), 0, 2, 0, None), (date(2024, 3, 1), 2, 1, 1, Decimal("0.500000"))]
 
 

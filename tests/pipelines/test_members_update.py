@@ -336,7 +336,18 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
     spark.createDataFrame(wanted, "request_id STRING, member_id STRING").withColumn(
         "requested_at", F.current_timestamp()
     ).write.mode("append").saveAsTable("mu_ops.erasure_requests")
-    values = [v for n in "bcx" for v in (IDS[n], f"Last{n}", f"person.{n}@", f"{ord(n)} Unusual")]
+    # Of the pipeline of invoices: which customer is which member.
+    pairs = [f'{{"customer_id":"{n}","member_id":"{IDS[n]}"}}' for n in "abx"] + [
+        f'{{"customer_id": {IDS["c"].upper()}'
+    ]
+    landed_pairs = lakehouse.landing / "customer_members" / "pairs.json"
+    landed_pairs.parent.mkdir()
+    landed_pairs.write_text("\n".join(pairs) + "\n")
+    spark.sql(
+        "CREATE TABLE mu_bronze.customer_members TBLPROPERTIES ('delta.dataSkippingStatsColumns' = 'customer_id') AS "
+        f"SELECT * FROM VALUES ('a', '{IDS['a']}'), ('b', '{IDS['b'].upper()}') AS pairs (customer_id, member_id)"
+    )
+    values = [v for n in "bcx" for v in (IDS[n], IDS[n].upper(), f"Last{n}", f"person.{n}@", f"{ord(n)} Unusual")]
     # As it was written, and as it was normalised.
     values += [f"7946{space}00{ord(n) % 100}" for n in "bcx" for space in (" ", "")]
     places = [lakehouse.landing, Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:"))]
@@ -347,7 +358,7 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
         erase.run([*options, "--step=purge", "--retain-hours=0"], spark)
     with pytest.raises(erase.IngestError, match="matches no folder"):
         erase.run([*options, "--step=tables", f"--ordering-state={lakehouse.folder}/absent/*"], spark)
-    assert erase.run([*options, "--step=sources"], spark).items == {"mysql": 1, "landing": 3}
+    assert erase.run([*options, "--step=sources"], spark).items == {"mysql": 1, "landing": 4}
     # The attempt before had got as far as the tables.
     assert lakehouse.names("bronze.members") == ["a", "d", "e"]
     assert erase.run([*options, state, "--step=tables"], spark).items["ordering state"] > 0
@@ -356,6 +367,7 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
         assert set(erase.run([*options, state, step], spark).items.values()) == {0}
     assert lakehouse.update() is None
     assert lakehouse.names("silver.members") == ["a", "d", "e"]
+    assert lakehouse.names("bronze.customer_members") == ["a"] and landed_pairs.read_text() == pairs[0] + "\n"
     assert lakehouse.table("gold.members_current").count() == 3
     assert set(lakehouse.checks().values()) == {0}
     kept = erase.run([*options, "--step=purge"], spark)

@@ -11,7 +11,8 @@ CREATE OR REFRESH MATERIALIZED VIEW ${gold_schema}.bridge_customer_member (
   CONSTRAINT bridge_customer_member_pk PRIMARY KEY (customer_member_sk) RELY
 )
 COMMENT 'Customers of invoices and the members that they are; one row for each pair and first day; personal data'
-CLUSTER BY AUTO
+-- No statistics of what names a person: they would stay in the log after an erasure.
+TBLPROPERTIES ('delta.dataSkippingStatsColumns' = 'valid_from,valid_to')
 AS
 WITH pairs AS (
   SELECT

@@ -13,6 +13,8 @@ CREATE OR REFRESH STREAMING TABLE ${bronze_schema}.customer_members (
   CONSTRAINT both_ids_are_given EXPECT (customer_id <> '' AND member_id <> '')
 )
 COMMENT 'Pairs of customer and member as landed, one row for each line of a landed file; personal data'
+-- No statistics of what names a person: they would stay in the log after an erasure.
+TBLPROPERTIES ('delta.dataSkippingStatsColumns' = 'landed_at')
 AS
 SELECT
   customer_id,

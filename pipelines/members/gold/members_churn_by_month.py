@@ -14,5 +14,6 @@ GOLD = spark.conf.get("gold_schema")
 )
 @dp.expect_or_fail("churn_rate_is_share", "churn_rate IS NULL OR churn_rate >= 0")
 def members_churn_by_month():
-    history = spark.read.table(f"{SILVER}.members_history")
-    return churn_by_month(history)
+    return churn_by_month(
+        members=spark.read.table(f"{SILVER}.members"), history=spark.read.table(f"{SILVER}.members_history")
+    )

@@ -14,5 +14,6 @@ GOLD = spark.conf.get("gold_schema")
 )
 @dp.expect_or_fail("registrations_positive", "registrations > 0")
 def members_registrations_by_month():
-    history = spark.read.table(f"{SILVER}.members_history")
-    return registrations_by_month(history)
+    return registrations_by_month(
+        members=spark.read.table(f"{SILVER}.members"), history=spark.read.table(f"{SILVER}.members_history")
+    )

@@ -1,6 +1,6 @@
 """Every version of every member: AUTO CDC type 2, from `__START_AT` until `__END_AT`."""
 
-from columns import ARRIVAL, NO_PERSONAL_STATISTICS, UNTRACKED
+from columns import ARRIVAL, STATISTICS_OF_VERSIONS, UNTRACKED
 from pyspark import pipelines as dp
 
 SILVER = spark.conf.get("silver_schema")
@@ -8,7 +8,7 @@ SILVER = spark.conf.get("silver_schema")
 dp.create_streaming_table(
     name=f"{SILVER}.members_history",
     comment="Versions of members, each valid from __START_AT until __END_AT (NULL: now); personal data",
-    table_properties={"quality": "silver", **NO_PERSONAL_STATISTICS},
+    table_properties={"quality": "silver", **STATISTICS_OF_VERSIONS},
 )
 
 dp.create_auto_cdc_flow(

@@ -326,8 +326,7 @@ class _Batch:
             )
             fresh = once(fresh.unionByName(gone, allowMissingColumns=True))
             self.range, self.few = [], False
-        if not unseen.isEmpty():
-            self._remember(unseen)
+        self._remember_any(unseen)
         if self.few:
             fresh = self._beside(fresh.drop(HERE), {})
         return self._change(fresh, *self._by_content(), doubt=~F.col("__cdc_new"))
@@ -379,6 +378,8 @@ class _Batch:
     # Type 2
 
     def _apply_to_history(self, events: DataFrame) -> Counts:
+        if self.target.empty and self.state.empty and not self.definition.ignored:
+            return self._begin_history(events)
         shown = self.target.rows().where(self._within_range())
         shown = once(shown.join(self._keys_of(events), self.keys, "left_semi"))
         if self.definition.ignored:
@@ -386,12 +387,26 @@ class _Batch:
         else:
             timeline = once(self._timeline(self._past(events, shown, self._known_of(events))))
             in_state = F.col(_RANK).eqNullSafe(F.lit(_FROM_STATE))
-            unseen = timeline.where(F.when(in_state, F.col("__cdc_new")).otherwise(F.col("__cdc_hidden")))
-            if not unseen.isEmpty():
-                self._remember(unseen)
+            self._remember_any(timeline.where(F.when(in_state, F.col("__cdc_new")).otherwise(F.col("__cdc_hidden"))))
         return self.target.replace(
-            shown, timeline.where("__cdc_shown"), self.value_fields, keys=self.keys, same_keys=self._same_keys()
+            shown,
+            timeline.where("__cdc_shown"),
+            self.value_fields,
+            keys=self.keys,
+            same_keys=self._same_keys(),
+            apart=self.few,
         )
+
+    def _begin_history(self, events: DataFrame) -> Counts:
+        """What `_apply_to_history` comes to where nothing is known yet: a first load has many rows, and no past."""
+        timeline = once(self._timeline(events))
+        self._remember_any(timeline.where("__cdc_hidden"))
+        rows = timeline.where("__cdc_shown").withColumn(DELETED, F.lit(False))
+        return self.target.change(rows, F.lit(False), [START, END, *self.values], keys=self.keys)
+
+    def _remember_any(self, events: DataFrame) -> None:
+        if not events.isEmpty():
+            self._remember(events)
 
     def _past(self, events: DataFrame, shown: DataFrame, state: DataFrame) -> DataFrame:
         """Every event that the batch, the state and the visible rows of its keys know of, one for a sequence value.

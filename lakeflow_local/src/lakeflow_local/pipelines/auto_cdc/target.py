@@ -131,7 +131,7 @@ class Target:
             same: which row of the target, `t`, a row `s` is about.
             settle: is called where rows have `DOUBT` whether they change something, and leaves those that do.
             apart: `HERE` is NULL wherever the target has no such row, and a large one may get these rows by a commit
-                of their own, after the others: a MERGE that inserts has to move all keys of the target.
+                of their own, before the others: a MERGE that inserts has to move all keys of the target.
         """
         written = columns([*keys, *names])
         whole = {*keys, *names} == set(self.schema.names)
@@ -149,10 +149,11 @@ class Target:
         if not whole or (found["here"] and (self.small or not apart)):
             return self._execute(rows, same, names, keys, deletes=deletes, inserts=True)
         counts = Counts()
-        if found["here"]:
-            counts += self._execute(rows.where(HERE), same, names, keys, deletes=deletes, inserts=False)
+        # New rows come first: a batch that is cut short in between finds them, and with them all that it has to know.
         if found["here"] < found["all"]:
             counts += self._append(rows.where(F.col(HERE).isNull()).select(*written))
+        if found["here"]:
+            counts += self._execute(rows.where(HERE), same, names, keys, deletes=deletes, inserts=False)
         return counts
 
     def _execute(
@@ -173,8 +174,10 @@ class Target:
 
     def _append(self, rows: DataFrame) -> Counts:
         seen = Observation()
+        spark = rows.sparkSession
         rows = rows.observe(seen, F.count("*").alias("rows"))
         rows.write.format("delta").mode("append").saveAsTable(self.name)
+        self._table = DeltaTable.forName(spark, self.name)
         return Counts(seen.get["rows"])
 
     def replace(
@@ -185,12 +188,14 @@ class Target:
         *,
         keys: Sequence[str],
         same_keys: Column,
+        apart: bool = False,
     ) -> Counts:
         """Makes the rows `old` of a history the rows `new`, and touches none that is in both.
 
         Args:
             old, new: the keys, `START`, `END` and the values. A row is known by its key and its `START`, or its `END`
-                where it has no start.
+                where it has no start. `old` are all that the target has of their keys.
+            apart: as in `change`. Who reads in between finds versions that began, and those before them not ended yet.
         """
         names = [START, END, *(field.name for field in values)]
         fields = [StructField(name, self.schema[name].dataType) for name in names]
@@ -209,7 +214,7 @@ class Target:
             )
         )
         same_row = F.coalesce(column(START, "t"), column(END, "t")) == column(AT, "s")
-        return self.change(rows, same_keys & same_row, names, keys=keys)
+        return self.change(rows, same_keys & same_row, names, keys=keys, apart=apart)
 
 
 def _counted(rows: DataFrame, *, doubt: bool) -> tuple[DataFrame, Row]:
