@@ -59,24 +59,34 @@ class Difference:
 
 
 def tables(domain: str) -> tuple[Table, ...]:
-    """The tables of `contracts/<domain>.toml`, in its order; none where there is no such file.
+    """The tables of `contracts/<domain>.toml`, in its order; errors as those of `parsed`."""
+    return parsed(resources.files(__package__).joinpath("contracts", f"{domain}.toml").read_text(encoding="utf-8"))
+
+
+def parsed(text: str) -> tuple[Table, ...]:
+    """The tables of a contract.
 
     Raises:
         ValueError: a table names a column or a set that is not there, or a column has an unknown class.
     """
-    file = resources.files(__package__).joinpath("contracts", f"{domain}.toml")
-    if not file.is_file():
-        return ()
-    data = tomllib.loads(file.read_text(encoding="utf-8"))
-    columns = {name: Column(name, c["type"], c["class"], c["comment"]) for name, c in data["columns"].items()}
-    if unknown := {c.privacy for c in columns.values()} - {*CLASSES}:
-        raise ValueError(f"{domain}.toml: the class {sorted(unknown)[0]} is not one of {', '.join(CLASSES)}")
+    data = tomllib.loads(text)
+
+    def described(columns: Mapping[str, Mapping[str, str]]) -> dict[str, Column]:
+        found = {name: Column(name, c["type"], c["class"], c["comment"]) for name, c in columns.items()}
+        if unknown := {c.privacy for c in found.values()} - {*CLASSES}:
+            raise ValueError(f"contract: the class {sorted(unknown)[0]} is not one of {', '.join(CLASSES)}")
+        return found
+
+    shared = described(data.get("columns", {}))
 
     def table(full: str, given: Mapping) -> Table:
         layer, _, name = full.partition(".")
-        names = [n for item in given["columns"] for n in (data["sets"][item[1:]] if item[0] == "@" else [item])]
+        own = isinstance(given["columns"], Mapping)
+        columns = described(given["columns"]) if own else shared
+        listed = [*columns] if own else given["columns"]
+        names = [n for item in listed for n in (data["sets"][item[1:]] if item[0] == "@" else [item])]
         if absent := [n for n in (*names, *given.get("key", ())) if n not in columns]:
-            raise ValueError(f"{domain}.toml: {full} has the column {absent[0]}, which [columns] does not describe")
+            raise ValueError(f"contract: {full} has the column {absent[0]}, which [columns] does not describe")
         return Table(
             layer,
             name,

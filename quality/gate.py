@@ -60,8 +60,7 @@ class Gate:
 
     Args:
         schemas: full name of the schema of each layer, `bronze`, `silver`, `gold` and `ops`.
-        domain: whose contracts hold, `members` or `invoices`; those of invoices are the declarations in their SQL, and
-            what is judged is their expectations.
+        domain: whose contracts hold, `members` or `invoices`.
         layers: whose tables are judged.
         rules: `rules.py` of the pipeline, or a query of rule, severity, dimension and owner, for what its event log
             does not say of a rule.
@@ -79,7 +78,7 @@ class Gate:
         event_log: str | None,
     ):
         self._spark, self._schemas, self._event_log = spark, schemas, event_log
-        self._layers, self._rules = layers, rules
+        self._domain, self._layers, self._rules = domain, layers, rules
         self._tables = [table for table in contract.tables(domain) if table.layer in layers]
 
     def run(self, run_id: str | None = None, *, suites: bool = True, docs: Path | None = None) -> Verdict:
@@ -113,7 +112,9 @@ class Gate:
             except AnalysisException as error:
                 if error.getCondition() not in ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND"):
                     raise
-                yield _of(table, None, "as_agreed", CRITICAL, False, "the table is missing; run the pipeline members")
+                yield _of(
+                    table, None, "as_agreed", CRITICAL, False, f"the table is missing; run the pipeline {self._domain}"
+                )
                 continue
             differs = contract.differences(table, {f.name: f.dataType.simpleString() for f in fields})
             breaking = [d for d in differs if d.breaks]
