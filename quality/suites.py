@@ -1,4 +1,4 @@
-"""The suites of Great Expectations, as data, and their run: what the tables of members have to be as a whole.
+"""The suites of Great Expectations, as data, and their run: what tables have to be as a whole.
 
 Results are BOOLEAN_ONLY, so that no value of a table gets into a result or a page.
 """
@@ -101,7 +101,7 @@ def run(frames: Mapping[Table, DataFrame], docs: Path | None = None) -> Iterator
         for name in [*context.variables.data_docs_sites]:
             if name != "site":
                 context.delete_data_docs_site(name)
-    source = context.data_sources.add_spark("members")
+    source = context.data_sources.add_spark("tables")
     held: dict[str, tuple[int, int]] = {}
     for table, frame in frames.items():
         wanted = checks(table)

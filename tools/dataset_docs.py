@@ -1,4 +1,4 @@
-"""Writes what is made of the sources: docs/datasets/, quality/contracts/invoices.toml and sql/governance/tags.sql.
+"""Writes what is made of the sources: docs/datasets/, the contract of invoices and the tags of columns.
 
 `python -m tools.dataset_docs` writes; with `--check` it only says which file is not current, and exits with 1.
 """
@@ -57,8 +57,8 @@ def files() -> dict[Path, str]:
         names = {table.full for table in tables}
         found |= {ROOT / "docs" / "datasets" / f"{t.full}.md": _page(t, graph, rules, names) for t in tables}
         pages += ["", *_index(domain, tables, graph)]
-        if domain == "members":
-            found[ROOT / "sql" / "governance" / "tags.sql"] = _tags(tables, graph)
+        tags = "tags.sql" if domain == "members" else f"{domain}_tags.sql"
+        found[ROOT / "sql" / "governance" / tags] = _tags(tables, graph)
     found[ROOT / "docs" / "datasets" / "README.md"] = "\n".join(pages) + "\n"
     return found
 
@@ -207,7 +207,7 @@ def _index(domain: str, tables: tuple[contract.Table, ...], graph: Graph) -> lis
 def _tags(tables: tuple[contract.Table, ...], graph: Graph) -> str:
     lines = [
         "-- How personal each column is, as tags; made by `make docs` out of quality/contracts, edit those.",
-        "-- Runs after the pipelines, any number of times.",
+        "-- Runs after the pipeline, any number of times.",
     ]
     for layer in ("bronze", "silver", "gold"):
         lines += ["", f"USE IDENTIFIER(:catalog || '.' || :{layer}_schema);"]

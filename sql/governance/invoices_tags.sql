@@ -1,16 +1,17 @@
--- How personal each column of the invoices is, as tags; the classes are those of quality/contracts/members.toml. Sellers
--- are companies. Runs after the pipeline, any number of times.
+-- How personal each column is, as tags; made by `make docs` out of quality/contracts, edit those.
+-- Runs after the pipeline, any number of times.
 
 USE IDENTIFIER(:catalog || '.' || :bronze_schema);
+ALTER STREAMING TABLE customer_members ALTER COLUMN customer_id SET TAGS ('privacy' = 'pseudonym');
+ALTER STREAMING TABLE customer_members ALTER COLUMN member_id SET TAGS ('privacy' = 'identifier');
+ALTER STREAMING TABLE customer_members ALTER COLUMN _rescued_data SET TAGS ('privacy' = 'contact');
+ALTER STREAMING TABLE exchange_rates ALTER COLUMN _rescued_data SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices ALTER COLUMN customer SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices ALTER COLUMN bill_to SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices ALTER COLUMN ship_to SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices ALTER COLUMN notes SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices ALTER COLUMN _rescued_data SET TAGS ('privacy' = 'contact');
 ALTER STREAMING TABLE invoices_refused ALTER COLUMN _rescued_data SET TAGS ('privacy' = 'contact');
-ALTER STREAMING TABLE customer_members ALTER COLUMN customer_id SET TAGS ('privacy' = 'pseudonym');
-ALTER STREAMING TABLE customer_members ALTER COLUMN member_id SET TAGS ('privacy' = 'identifier');
-ALTER STREAMING TABLE customer_members ALTER COLUMN _rescued_data SET TAGS ('privacy' = 'contact');
 
 USE IDENTIFIER(:catalog || '.' || :silver_schema);
 ALTER MATERIALIZED VIEW invoices ALTER COLUMN customer_sk SET TAGS ('privacy' = 'pseudonym');
@@ -21,6 +22,7 @@ ALTER MATERIALIZED VIEW invoices ALTER COLUMN ship_to SET TAGS ('privacy' = 'con
 ALTER MATERIALIZED VIEW invoices_quarantine ALTER COLUMN raw SET TAGS ('privacy' = 'contact');
 
 USE IDENTIFIER(:catalog || '.' || :gold_schema);
+ALTER MATERIALIZED VIEW bridge_customer_member ALTER COLUMN customer_member_sk SET TAGS ('privacy' = 'pseudonym');
 ALTER MATERIALIZED VIEW bridge_customer_member ALTER COLUMN customer_sk SET TAGS ('privacy' = 'pseudonym');
 ALTER MATERIALIZED VIEW bridge_customer_member ALTER COLUMN customer_id SET TAGS ('privacy' = 'pseudonym');
 ALTER MATERIALIZED VIEW bridge_customer_member ALTER COLUMN member_id SET TAGS ('privacy' = 'identifier');

@@ -1,5 +1,5 @@
 -- How personal each column is, as tags; made by `make docs` out of quality/contracts, edit those.
--- Runs after the pipelines, any number of times.
+-- Runs after the pipeline, any number of times.
 
 USE IDENTIFIER(:catalog || '.' || :bronze_schema);
 ALTER STREAMING TABLE members ALTER COLUMN member_id SET TAGS ('privacy' = 'identifier');

@@ -20,6 +20,7 @@ from ingest.invoices import audit, contract, generator
 from lakeflow_local.bundle import sql_files
 from lakeflow_local.pipelines import update
 from lakeflow_local.pipelines.spec import PipelineSpec
+from quality import contract as agreed
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "pipelines" / "invoices" / "transformations").glob("*.sql"))
@@ -432,6 +433,14 @@ def test_credit_types_are_those_of_the_contract():
     source = next(file for file in SOURCES if file.stem == "silver_invoices").read_text()
     listed = re.search(r"document_type_code IN \(([^)]*)\), -1, 1", source)[1]
     assert set(re.findall(r"\d+", listed)) == contract.CREDIT_TYPES
+
+
+def test_tables_are_as_their_contracts(lakehouse, filled):
+    tables = agreed.tables("invoices")
+    assert {table.full for table in tables} >= {"gold.fact_invoice_line", "silver.invoices", "bronze.exchange_rates"}
+    for table in tables:
+        schema = lakehouse.spark.table(f"{SCHEMAS[f'{table.layer}_schema']}.{table.name}").schema
+        assert agreed.differences(table, {f.name: f.dataType.simpleString() for f in schema}) == [], table.full
 
 
 class TestRealInvoice:
