@@ -4,6 +4,7 @@ SELECT *
 FROM VALUES
   ('bronze.customer_members', '_rescued_data', 'no grant'),
   ('bronze.customer_members', 'member_id', 'no grant'),
+  ('bronze.exchange_rates', '_rescued_data', 'no grant'),
   ('bronze.invoices', '_rescued_data', 'no grant'),
   ('bronze.invoices', 'bill_to', 'no grant'),
   ('bronze.invoices', 'customer', 'no grant'),
