@@ -92,7 +92,7 @@ def _graph(domain: str) -> Graph:
 def _declared() -> Iterator[Dataset]:
     """The published tables that the SQL of invoices declares."""
     for file in sorted((ROOT / "pipelines" / "invoices" / "transformations").glob("*.sql")):
-        for statement in sql.parse(file.read_text(), file=str(file), configuration=CONFIGURATION):
+        for statement in sql.parse(file.read_text(), file=file, configuration=CONFIGURATION):
             if isinstance(statement, sql.CreateDataset) and not statement.dataset.private:
                 yield statement.dataset
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -229,8 +229,8 @@ class _Erasure:
         files.delete(aside)
         if not files.exist(folders):
             return 0
-        read = self.spark.read.option("recursiveFileLookup", lines)
-        read = read.text if lines else read.parquet
+        reader = self.spark.read.option("recursiveFileLookup", lines)
+        read: Callable[[str], DataFrame] = reader.text if lines else reader.parquet
         held = read(folders).withColumn("_file", F.col("_metadata.file_path"))
         paths = self._of_members(held, lines=lines).select("_file").distinct().collect()
         for number, row in enumerate(paths):
