@@ -134,16 +134,12 @@ def _comment(dataset: DatasetOutline) -> str:
 
 
 def _inputs(name: str, graph: Graph) -> list[str]:
-    """The tables that a table is made of, with views replaced by what they read."""
-    found: list[str] = []
+    """The tables that a table is made of; views and what is private, which have no schema, give what they read."""
+    found: set[str] = set()
     for given in graph[name].inputs:
         plain = given.removeprefix("lakehouse.")
-        dataset = graph.get(plain) or graph.get(f"silver.{plain}")
-        if dataset is not None and "view" in str(dataset.kind) and "materialized" not in str(dataset.kind):
-            found += _inputs(dataset.name.removeprefix("lakehouse."), graph)
-        else:
-            found.append(plain)
-    return sorted(set(found))
+        found |= {plain} if "." in plain else set(_inputs(plain, graph))
+    return sorted(found)
 
 
 def _page(table: contract.Table, graph: Graph, rules: dict[str, Rule], pages: set[str]) -> str:
