@@ -95,7 +95,7 @@ class _Erasure:
         ):
             spark.sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING DELTA {_PROPERTIES.format(known)}")
         rows = spark.table(self.requests_table).select("request_id", "member_id").distinct().collect()
-        if any(not row.member_id or not row.request_id for row in rows):
+        if any(not (row.member_id or "").strip() or not row.request_id for row in rows):
             raise IngestError(f"{self.requests_table} has a row without request_id or member_id; complete or remove it")
         self.ids = sorted({row.request_id for row in rows})
         self.members = sorted({row.member_id for row in rows})
@@ -155,11 +155,11 @@ class _Erasure:
         return [request for request in self.ids if request in old]
 
     def _of_members(self, rows: DataFrame, how: str = "left_semi", *, lines: bool = False) -> DataFrame:
-        """The rows with a requested `member_id`, in any case; of `lines`, those with it anywhere in `value`."""
+        """The rows with a requested `member_id`, in any case; of `lines`, those with it in quotes anywhere."""
         wanted = self.spark.table(self.requests_table).select(F.lower(F.trim("member_id")).alias("wanted")).distinct()
         # A line that is no JSON may name a member as well.
-        named = F.lower("value").contains(F.col("wanted")) if lines else F.expr("lower(trim(member_id)) = wanted")
-        return rows.join(F.broadcast(wanted), named, how)
+        named = "contains(lower(value), concat('\"', wanted, '\"'))" if lines else "lower(trim(member_id)) = wanted"
+        return rows.join(F.broadcast(wanted), F.expr(named), how)
 
     def _tables(self, *layers: str) -> list[str]:
         """Delta tables of these schemas that have a `member_id`, or are gold's of members, in the order of the data."""
