@@ -338,7 +338,7 @@ def test_an_erased_member_is_in_no_byte_any_more(lakehouse: Lakehouse, worker_ho
     ).write.mode("append").saveAsTable("mu_ops.erasure_requests")
     # Of the pipeline of invoices: which customer is which member.
     pairs = [f'{{"customer_id":"{n}","member_id":"{IDS[n]}"}}' for n in "abx"] + [
-        f'{{"customer_id": {IDS["c"].upper()}'
+        f'{{"member_id": "{IDS["c"].upper()}"'
     ]
     landed_pairs = lakehouse.landing / "customer_members" / "pairs.json"
     landed_pairs.parent.mkdir()
