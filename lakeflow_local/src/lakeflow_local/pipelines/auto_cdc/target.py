@@ -194,8 +194,9 @@ class Target:
 
         Args:
             old, new: the keys, `START`, `END` and the values. A row is known by its key and its `START`, or its `END`
-                where it has no start. `old` are all that the target has of their keys.
-            apart: as in `change`. Who reads in between finds versions that began, and those before them not ended yet.
+                where it has no start.
+            apart: as in `change`, for an `old` that is all that the target has of its keys. Who reads in between finds
+                versions that began, and those before them not ended yet.
         """
         names = [START, END, *(field.name for field in values)]
         fields = [StructField(name, self.schema[name].dataType) for name in names]
