@@ -27,6 +27,7 @@ from ingest.invoices import generator
 from lakeflow_local import home as homes
 from lakeflow_local.bundle import sql_files
 from lakeflow_local.pipelines import databricks_sql, sql, update
+from lakeflow_local.pipelines.resolve import hidden_schema
 from lakeflow_local.pipelines.spec import PipelineSpec
 from lakeflow_local.pipelines.sql.tokens import Source
 from lakeflow_local.platform import servers, session
@@ -58,7 +59,7 @@ def main() -> None:
     conf = {"spark.databricks.delta.optimize.maxFileSize": str(FILE_BYTES)}
     spark = session.start(home, servers.up(home), app_name="benchmark", conf=conf, long_running=True)
     if "load" in options.phases:
-        for schema in SCHEMAS.values():
+        for schema in (*SCHEMAS.values(), hidden_schema(_spec(folder))):
             spark.sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
             spark.sql(f"CREATE SCHEMA {schema}")
         _update(spark, folder)
@@ -98,8 +99,8 @@ def _write(landing: Path, shard: int, documents: int) -> int:
     return lines
 
 
-def _update(spark: Any, folder: Path) -> None:
-    spec = PipelineSpec(
+def _spec(folder: Path) -> PipelineSpec:
+    return PipelineSpec(
         key="benchmark",
         name="benchmark",
         id="benchmark",
@@ -109,8 +110,11 @@ def _update(spark: Any, folder: Path) -> None:
         storage=str(folder / "storage"),
         configuration={"landing_url": str(folder / "landing"), "reporting_currency": "HKD", **SCHEMAS},
     )
+
+
+def _update(spark: Any, folder: Path) -> None:
     before = _cpu_seconds()
-    result = update.run(spark, spec, progress=lambda line: print(f"  {line}", flush=True))
+    result = update.run(spark, _spec(folder), progress=lambda line: print(f"  {line}", flush=True))
     if not result.succeeded:
         sys.exit(f"error: {result.error}")
     cpu = _cpu_seconds() - before
