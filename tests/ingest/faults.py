@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -62,6 +63,9 @@ class CuttingProxy:
             pass
         finally:
             for end in (origin, target):
+                # Closed alone, it would live on as long as the thread of the other direction waits for what it brings.
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
                 end.close()
 
     def _due(self, passed: int) -> bool:
@@ -75,10 +79,8 @@ class CuttingProxy:
 
     def _cut_all(self) -> None:
         for end in self._open:
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
         self._open.clear()
 
 
