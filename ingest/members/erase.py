@@ -122,9 +122,10 @@ class _Erasure:
         return self.done
 
     def purge(self) -> Erased:
-        names = self._tables("bronze", "silver", "gold")
+        deleted_from = self._tables("bronze", "silver")
+        names = [*deleted_from, *self._tables("gold")]
         if self.members:
-            for name in self._tables("bronze", "silver"):
+            for name in deleted_from:
                 if self._of_members(self.spark.table(name)).take(1):
                     raise IngestError(f"{name} still has a requested member; run the steps sources and tables first")
             for name in names:

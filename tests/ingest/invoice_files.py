@@ -423,8 +423,11 @@ ZUGFERD_1 = {
 
 def zugferd_1(document: Document) -> bytes:
     """ZUGFeRD 1.0: the same structure under older names."""
-    content = cii(document)
-    for name, older in ZUGFERD_1.items():
+    return _renamed(cii(document), ZUGFERD_1)
+
+
+def _renamed(content: bytes, names: dict[bytes, bytes]) -> bytes:
+    for name, older in names.items():
         content = content.replace(name, older)
     return content
 
@@ -437,9 +440,7 @@ DRAFT = {
 
 def zugferd_draft(document: Document) -> bytes:
     """A draft of ZUGFeRD 1.0: another root, and no namespace but those of the parts at the top."""
-    content = zugferd_1(document)
-    for name, older in DRAFT.items():
-        content = content.replace(name, older)
+    content = _renamed(zugferd_1(document), DRAFT)
     return re.sub(rb"(</?)(?:ram|udt):", rb"\1", content)
 
 
