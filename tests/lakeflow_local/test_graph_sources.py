@@ -493,7 +493,7 @@ def test_parameters_and_templates_in_sql(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("for n in spark.table('x').collect()[0].name[:3]:\n    @dlt.table(name=str(n)[:-3])\n    def t(): pass\n", 3,
+        ("for n in spark.table('x').collect()[0].name[:3]:\n    @dlt.table(name=f'{n}_x'[:-3])\n    def t(): pass\n", 3,
          "the name of a dataset comes from a piece of a value"),
         ("@dlt.table('positional')\ndef t(): pass\n", 2, "give the name as name=…"),
         ("print 'hello'\n", 2, "syntax error"),
@@ -1054,3 +1054,47 @@ def test_the_cells_of_a_notebook_may_be_indented(tmp_path):
     assert [(dataset.name, dataset.line) for dataset in found.datasets] == [("t", 7)] and not found.errors
     (fault,) = graph_of(tmp_path, a__py=f"{header}# A comment\n{cell}").errors
     assert (fault.line, fault.message) == (8, "syntax error: unexpected indent")
+
+
+def test_settings_that_are_taken_apart_and_checked(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import re
+            import dlt
+
+            catalog, schema = spark.conf.get("target").split(".")
+            region = spark.conf.get("path").split("/")[2].lower()
+            names = [name.strip() for name in spark.conf.get("names").split(",") if name.strip()]
+            versions = tuple(int(day.replace("-", "")) for day in spark.conf.get("days").split(","))
+            mode = re.match("([a-z]+)_[a-z]+", spark.conf.get("mode"))
+            if len(versions) != 2 or versions != tuple(sorted(versions)):
+                raise ValueError("give two days")
+            if not re.fullmatch("[a-z]+", region):
+                raise ValueError(region)
+            assert len(names) > 3, "more names"
+
+            def define(name):
+                if spark.conf.get("env") != "prod":
+                    return
+
+                @dlt.table(name=f"{catalog}.{schema}.{mode.group(1)}_{name}")
+                def t():
+                    return spark.read.table(f"{region}.{name}")
+
+            for name in names + ["last"]:
+                define(name)
+        """,
+    )
+    start = "${target}[0].${target}[1].${match('${mode}').group(1)}_"
+    assert inputs(found) == {
+        start + "${names}[…]": ("${path}[2].${names}[…]",),
+        start + "last": ("${path}[2].last",),
+    }
+    assert "a.py:14: depends on ${names}[…], which only a running pipeline knows" in found.notes
+    assert any("comes from ${names}[…], which only a running pipeline knows; it stands for" in n for n in found.notes)
+
+
+def test_a_check_of_what_is_known_fails(tmp_path):
+    found = graph_of(tmp_path, a__py="names = ['a']\nif len(names) != 2:\n    raise ValueError('give two')\n")
+    assert [(fault.line, fault.message) for fault in found.errors] == [(3, "ValueError: give two")]

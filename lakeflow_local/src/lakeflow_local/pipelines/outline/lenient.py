@@ -15,9 +15,10 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
-from types import CodeType
+from types import CodeType, GeneratorType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
@@ -25,6 +26,8 @@ from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import (
     Base,
     Symbol,
+    Texts,
+    Unknown,
     decided,
     described,
     doubt,
@@ -38,7 +41,8 @@ from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
 _CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
-_WITHIN, _UNLESS = "__lakeflow_within__", "__lakeflow_unless__"
+_WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lakeflow_fails__"
+_SLICE = "__lakeflow_slice__"
 _MEANT = (LakeflowError, NotebookExit, StopIteration)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
@@ -50,6 +54,22 @@ _DATASETS = (api.table, api.materialized_view, api.temporary_view, api.view)
 _PRESENT = frozenset({os.path.exists, os.path.isdir, os.path.isfile, Path.exists, Path.is_dir, Path.is_file})
 _OF_FILES = frozenset({"io", "_io", "genericpath", "posix", "nt"})
 _SEARCHES = frozenset({glob.glob, glob.iglob, os.walk, Path.glob, Path.rglob, getattr(Path, "walk", os.walk)})
+_OPPOSITES = {ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+_NUMBERS = (int, float, range)
+_OF_ALL = (dict, max, min, sum, sorted)
+# What methods of a text give where it is not known; those that change it leave its placeholder whole.
+_OF_TEXTS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("split", "rsplit", "splitlines"), Texts),
+    **dict.fromkeys(("partition", "rpartition"), lambda text: tuple(Unknown(f"{text}[{i}]") for i in range(3))),
+    **dict.fromkeys(("lower", "upper", "casefold", "title", "capitalize", "swapcase", "replace"), Unknown),
+    **dict.fromkeys(("strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "translate"), Unknown),
+}
+# The same for regular expressions.
+_OF_PATTERNS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("match", "fullmatch", "search"), lambda text: Symbol(f"match({shown(placeholder(text))})")),
+    **dict.fromkeys(("split", "findall", "finditer"), Texts),
+    "sub": Unknown,
+}
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
@@ -82,15 +102,31 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
-        if not isinstance(node.ctx, ast.Load) or any(isinstance(part, ast.Slice) for part in ast.walk(node.slice)):
+        if not isinstance(node.ctx, ast.Load):
             return node
-        return ast.copy_location(ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, node.slice], []), node)
+        call = ast.Call(ast.Name(_ITEM, ast.Load()), [node.value, _as_value(node.slice)], [])
+        return ast.copy_location(call, node)
 
     def visit_If(self, node: ast.If) -> ast.If:
         if not node.orelse and _leaves(node.body[-1]):
             node.test = _flipped(node.test)
+        checks = isinstance(node.body[-1], ast.Raise)
+        asked = _asked(node.test) if checks else []
         self.generic_visit(node)
+        if checks:
+            node.test = self._checked(node.test, asked)
         return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Assert:
+        asked = _asked(node.test)
+        self.generic_visit(node)
+        node.test = ast.UnaryOp(ast.Not(), self._checked(ast.UnaryOp(ast.Not(), node.test), asked))
+        return node
+
+    def _checked(self, test: ast.expr, asked: list[ast.expr]) -> ast.expr:
+        """The test of a check, which fails only by what is known."""
+        given: list[ast.expr] = [_later(self.visit(part)) for part in asked]
+        return ast.copy_location(ast.Call(ast.Name(_FAILS, ast.Load()), [test, *given], []), test)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         self.generic_visit(node)
@@ -132,6 +168,28 @@ class _Rewriter(ast.NodeTransformer):
         return node
 
 
+def _as_value(part: ast.expr) -> ast.expr:
+    """What stands between the brackets, outside of them."""
+    match part:
+        case ast.Slice():
+            ends = [end or ast.Constant(None) for end in (part.lower, part.upper, part.step)]
+            return ast.copy_location(ast.Call(ast.Name(_SLICE, ast.Load()), ends, []), part)
+        case ast.Tuple():
+            part.elts = list(map(_as_value, part.elts))
+    return part
+
+
+def _asked(test: ast.expr) -> list[ast.expr]:
+    """The names, attributes and items that a test asks for."""
+    parts = (ast.Name, ast.Attribute, ast.Subscript)
+    return [deepcopy(p) for p in ast.walk(test) if isinstance(p, parts) and isinstance(p.ctx, ast.Load)]
+
+
+def _later(value: ast.expr) -> ast.expr:
+    none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    return ast.copy_location(ast.Lambda(none, value), value)
+
+
 def _leaves(node: ast.stmt) -> bool:
     """Whether it goes to the next round, or away, without a value."""
     return isinstance(node, ast.Continue | ast.Raise) or (isinstance(node, ast.Return) and node.value is None)
@@ -141,8 +199,8 @@ def _flipped(test: ast.expr) -> ast.expr:
     """The test of what leaves early, so that where it is not known, it is first taken as false."""
     if isinstance(test, ast.BoolOp):
         test.values = list(map(_flipped, test.values))
-    elif isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.In | ast.NotIn):
-        test.ops = [ast.NotIn() if isinstance(test.ops[0], ast.In) else ast.In()]
+    elif isinstance(test, ast.Compare) and len(test.ops) == 1 and type(test.ops[0]) in _OPPOSITES:
+        test.ops = [_OPPOSITES[type(test.ops[0])]()]
         return ast.copy_location(ast.UnaryOp(ast.Not(), test), test)
     elif not isinstance(test, ast.UnaryOp):
         return ast.copy_location(ast.Call(ast.Name(_UNLESS, ast.Load()), [test], []), test)
@@ -182,13 +240,23 @@ def has_other_module() -> bool:
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
-    if getattr(function, "__name__", "") == "join" and len(args) == 1 and hasattr(args[0], "__next__"):
+    if len(args) == 1 and isinstance(args[0], GeneratorType) and _takes_all(function):
         args = (list(args[0]),)
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, str) and _is_wholly_unknown(owner) and function.__name__ in _OF_TEXTS:
+        return _OF_TEXTS[function.__name__](described(owner))
+    if isinstance(owner, re.Pattern) or getattr(function, "__module__", None) == "re":
+        text = next((each for each in reversed(args) if isinstance(each, str)), "")
+        if _is_wholly_unknown(text) and function.__name__ in _OF_PATTERNS:
+            return _OF_PATTERNS[function.__name__](described(text))
     declares = getattr(function, "__module__", None) == api.__name__
     if declares:
         kwargs = dict(_told(function, args, kwargs))
     if args and _parses(function) and _is_wholly_unknown(args[0]):
         return _unknown_result(function, args, kwargs)
+    if any(function is each for each in _NUMBERS) and is_unknown(args):
+        text = _first_unknown(args)
+        return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
     if args and isinstance(args[0], Symbol) and getattr(function, "__module__", None) in _OF_FILES:
         # As a number it would be an open file, such as the standard output.
         args = (str(args[0]), *args[1:])
@@ -224,6 +292,11 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if result is None and len(args) == 1 and is_unknown(args[0]):
             return Symbol(f"get({shown(args[0])})")
     return result
+
+
+def _takes_all(function: Any) -> bool:
+    """Whether it fails by what a generator gives, which would be used up then."""
+    return any(function is each for each in _OF_ALL) or getattr(function, "__name__", "") == "join"
 
 
 def _told(function: Callable, args: tuple, options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -293,6 +366,8 @@ def _is_wholly_unknown(value: Any) -> bool:
 
 
 def _item(value: Any, key: Any) -> Any:
+    if isinstance(value, str) and isinstance(key, slice) and _is_wholly_unknown(value):
+        return Unknown(f"{described(value)}[{shown(key)}]")
     try:
         return value[key]
     except (LookupError, TypeError):
@@ -301,7 +376,7 @@ def _item(value: Any, key: Any) -> Any:
             doubt(f"a {type(value).__name__} that is empty here")
         elif isinstance(value, dict) and (meant := _under_unknown_key(value)) is not None:
             return meant
-        elif not is_unknown(key):
+        elif not (is_unknown(key) or (isinstance(value, (list, tuple)) and is_unknown(value))):
             raise
         return Symbol(f"…[{shown(key)}]")
 
@@ -317,13 +392,32 @@ def _within(item: Any, values: Any, wanted: bool) -> bool:
         found = any(each is item or repr(each) == repr(item) for each in values)
     if found or not values:
         return found is wanted
-    unknown = item if is_unknown(item) else next(filter(is_unknown, values), values)
-    return decided(described(unknown) if isinstance(unknown, str) else shown(unknown))
+    return decided(_first_unknown(item if is_unknown(item) else values))
+
+
+def _first_unknown(value: Any) -> str:
+    """What is not known in a value, as it is described."""
+    while not isinstance(value, (str, Symbol)):
+        parts = (*value, *value.values()) if isinstance(value, dict) else tuple(value)
+        value = next(filter(is_unknown, parts), shown(value))
+    return described(value) if isinstance(value, str) else shown(value)
 
 
 def _unless(value: Any) -> Any:
     """A test of what leaves early: one that is not known is asked the other way round."""
     return not value if isinstance(value, Symbol) else value
+
+
+def _fails(value: Any, *asked: Callable[[], Any]) -> bool:
+    """A check fails only by what is known: `asked` gives what its test asks for."""
+    if not value:
+        return False
+    for part in asked:
+        with suppress(Exception):
+            if is_unknown(given := part()):
+                doubt(f"{_first_unknown(given)}, which only a running pipeline knows")
+                return False
+    return True
 
 
 def _keywords(value: Any) -> Any:
@@ -415,5 +509,7 @@ names = {
     _INHERITED: _inherited,
     _WITHIN: _within,
     _UNLESS: _unless,
+    _FAILS: _fails,
+    _SLICE: slice,
     _PREPARED: _prepared,
 }

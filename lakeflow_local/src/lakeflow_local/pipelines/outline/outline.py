@@ -30,13 +30,13 @@ from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
     EACH,
     Base,
-    Setting,
     Symbol,
     TableRead,
     described,
     has_pieces,
     named,
     one_way,
+    setting,
     symbols_in,
     unknown_parts,
 )
@@ -119,7 +119,7 @@ class _Missing(dict):
     """Configuration in which a key that was not given stands for itself."""
 
     def __missing__(self, key: str) -> str:
-        return Setting(key)
+        return setting(key)
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -623,8 +623,8 @@ class _Assembly:
 
 
 def _not_settings(name: str) -> list[str]:
-    """What a name is made of that is neither known nor a setting."""
-    return [part for part in unknown_parts(name) if not part.startswith("${")]
+    """What a name is made of that is neither known nor a setting alone."""
+    return [part for part in unknown_parts(name) if not part.startswith("${") or EACH in part]
 
 
 def _told(error: BaseException) -> str:

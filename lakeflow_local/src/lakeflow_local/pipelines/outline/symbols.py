@@ -145,19 +145,24 @@ def decided(text: str) -> bool:
     return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
 
 
-class Setting(str):
-    """The value of a configuration key that was not given: `${key}`, also where a number is wanted."""
+class Unknown(str):
+    """A text that is not known, as its placeholder; also where a number is wanted.
 
-    def __new__(cls, key: str) -> Setting:
-        return super().__new__(cls, placeholder(f"${{{key}}}"))
+    Args:
+        text: how it is described.
+    """
+
+    def __new__(cls, text: str) -> Unknown:
+        return super().__new__(cls, placeholder(text))
+
+    def __format__(self, _: str) -> str:
+        return self
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, str) or not other or isinstance(other, Setting):
-            return str.__eq__(self, other)
-        return decided(described(self))
+        return decided(described(self)) if _asked_for(other) else str.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
-        return not self == other
+        return decided(described(self)) if _asked_for(other) else str.__ne__(self, other)
 
     __hash__ = str.__hash__
 
@@ -166,6 +171,17 @@ class Setting(str):
 
     def __float__(self) -> float:
         return 1.0
+
+
+def _asked_for(other: object) -> bool:
+    """Whether a source compares the text with one that is known."""
+    by_us = sys._getframe(2).f_code.co_filename.startswith(_PACKAGE)
+    return not by_us and isinstance(other, str) and bool(other) and not isinstance(other, Unknown)
+
+
+def setting(key: str) -> Unknown:
+    """The value of a configuration key that was not given: `${key}`."""
+    return Unknown(f"${{{key}}}")
 
 
 class Base:
@@ -268,6 +284,16 @@ class Symbol:
     def __getitem__(self, key: Any) -> Any:
         return self.derived(f"{self._text}[{shown(key)}]", key)
 
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, list):
+            return [*self, *other]
+        return self.derived(f"{self._text} + {shown(other)}", other)
+
+    def __radd__(self, other: Any) -> Any:
+        if isinstance(other, list):
+            return [*other, *self]
+        return self.derived(f"{self._text} + {shown(other)}", other)
+
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
@@ -279,8 +305,12 @@ class Symbol:
         wanted = _unpacked(sys._getframe(1))
         if wanted is None:
             doubt(f"{self._text}, which {_UNKNOWN}")
-            return iter([self.derived(self._text + EACH)])
-        return iter([self.derived(f"{self._text}[{index}]") for index in range(wanted)])
+            return iter([self._part(self._text + EACH)])
+        return iter([self._part(f"{self._text}[{index}]") for index in range(wanted)])
+
+    def _part(self, text: str) -> Any:
+        """One of what it holds."""
+        return self.derived(text)
 
     def __next__(self) -> Any:
         if self.__bool__():
@@ -297,7 +327,7 @@ class Symbol:
         return decided(self._text)
 
     def __str__(self) -> str:
-        return placeholder(self._text)
+        return Unknown(self._text)
 
     def __format__(self, _: str) -> str:
         return str(self)
@@ -347,6 +377,19 @@ class Symbol:
         return self
 
 
+class Texts(Symbol):
+    """The parts of a text that is not known: they are texts again."""
+
+    __slots__ = ()
+
+    def _part(self, text: str) -> Any:
+        return Unknown(text)
+
+    def __getitem__(self, key: Any) -> Any:
+        text = f"{self._text}[{shown(key)}]"
+        return Texts(text) if isinstance(key, slice) else Unknown(text)
+
+
 def view(name: str) -> Symbol | None:
     """The temporary view of that name."""
     return _path.views.get(name.lower().strip("`"))
@@ -362,7 +405,7 @@ def _operator(template: str) -> Callable:
 _OPERATORS = {
     "eq": "{} = {}", "ne": "{} <> {}", "lt": "{} < {}", "le": "{} <= {}", "gt": "{} > {}", "ge": "{} >= {}",
     "and": "({}) AND ({})", "or": "({}) OR ({})", "xor": "{} ^ {}", "invert": "NOT ({})", "neg": "-{}", "pos": "{}",
-    "abs": "abs({})", "add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "truediv": "{} / {}",
+    "abs": "abs({})", "sub": "{} - {}", "mul": "{} * {}", "truediv": "{} / {}",
     "floordiv": "{} / {}", "mod": "{} % {}", "pow": "pow({}, {})", "matmul": "{} @ {}", "lshift": "{} << {}",
     "rshift": "{} >> {}",
 }  # fmt: skip

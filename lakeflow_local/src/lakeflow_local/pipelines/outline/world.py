@@ -20,13 +20,13 @@ from lakeflow_local.pipelines import api, sql
 from lakeflow_local.pipelines.names import without_live
 from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
-    Setting,
     Symbol,
     TableRead,
     asking,
     doubt,
     is_unknown,
     known_parts,
+    setting,
     shown,
     symbols_in,
     view,
@@ -135,7 +135,7 @@ class _Conf(Symbol):
         if str(key) in self._values:
             return self._values[str(key)]
         # What may be missing is there as a rule.
-        return Setting(str(key)) if not default or default[0] is None else default[0]
+        return setting(str(key)) if not default or default[0] is None else default[0]
 
     getArgument = get
 
@@ -245,7 +245,7 @@ class World:
 
     Args:
         folders: where modules of the pipeline's own are looked for, besides the folder of the file that imports them.
-        configuration: what `spark.conf.get` gives; a key that it has not gives a `Setting`.
+        configuration: what `spark.conf.get` gives; a key that it has not gives a `setting`.
 
     Attributes:
         absent: the modules and notebooks that sources refer to and that are not here, and the first place that does.
@@ -486,7 +486,7 @@ class _Environment(Mapping):
     """`os.environ`, in which each variable has a value."""
 
     def __getitem__(self, key: str) -> str:
-        return os.environ.get(key) or Setting(key)
+        return os.environ.get(key) or setting(key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(os.environ)
@@ -503,7 +503,7 @@ class _Environment(Mapping):
 
 def _getenv(key: str, default: Any = None) -> Any:
     value = os.environ.get(key, default)
-    return Setting(key) if value is None else value
+    return setting(key) if value is None else value
 
 
 def _exit(*_: Any) -> None:
