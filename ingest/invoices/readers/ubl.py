@@ -1,11 +1,13 @@
 """OASIS UBL 2 invoices and credit notes, by the mapping of EN 16931-3-2.
 
 What lies outside EN 16931 is read as UBL says: `SubInvoiceLine` and payments of third parties (extension of XRechnung),
-totals without `TaxInclusiveAmount` (UBL 2.0), OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes, UBL-TR, whose
-`AllowanceTotalAmount` is the sum of what its lines have deducted, and `WithholdingTaxTotal`.
+totals without `TaxInclusiveAmount` (UBL 2.0), OIOUBL, whose `TaxExclusiveAmount` is the sum of the taxes, UBL-TR
+and Jordan, whose `AllowanceTotalAmount` is the sum of what their lines have deducted, and `WithholdingTaxTotal`.
 """
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 from lxml.etree import QName
 
@@ -20,6 +22,7 @@ from ingest.invoices.readers.xml import (
     charged,
     compact,
     day,
+    decimal,
     discount_rate,
     in_currency,
     line_number,
@@ -49,7 +52,11 @@ _MYINVOIS_TYPES = {
     "13": "527",
     "14": "261",
 }
+_CENT = Decimal("0.01")
 _NAMESPACE = "urn:oasis:names:specification:ubl:schema:xsd:"
+# 63 is the Danish one, by OIOUBL's list.
+_VAT = ("VAT", "GST", "63", None)
+_PLACES = ("PostalAddress", "PartyLegalEntity/RegistrationAddress", "PhysicalLocation/Address")
 _ADDRESS = (
     "StreetName",
     "BuildingNumber",
@@ -96,7 +103,7 @@ def read(root: Element) -> Document:
     def sum_of(name: str) -> str | None:
         return amount_of(name, [] if totals is None else totals.findall(name), currency)
 
-    entries = allowance_charges(root.findall("AllowanceCharge"), _ALLOWANCE_CHARGE)
+    entries = _allowance_charges(root)
     tax_totals = in_currency(root.findall("TaxTotal"), currency)
     tax_totals = [found for found in tax_totals if in_currency(found.findall("TaxAmount"), currency)]
     # A total without its parts repeats one that has them.
@@ -115,6 +122,10 @@ def read(root: Element) -> Document:
     if with_tax is None and balance is not None:
         with_tax = total((balance, paid, _negative(rounding)))
     seller, buyer = (root.find(f"Accounting{role}Party/Party") for role in ("Supplier", "Customer"))
+    customer = _identifiers(buyer)
+    customer["id"] = customer["id"] or text(
+        root, *(f"AccountingCustomerParty/{role}AssignedAccountID" for role in ("Supplier", "Customer"))
+    )
     delivery = root.find("Delivery")
     preceding = [
         {"invoice_number": text(found, "ID"), "invoice_date": day(text(found, "IssueDate"))}
@@ -130,31 +141,31 @@ def read(root: Element) -> Document:
     discount, charge = sum_of("AllowanceTotalAmount"), sum_of("ChargeTotalAmount")
     has_totals = discount is not None or charge is not None
     discount, charge = discount or charged(entries, False), charge or charged(entries, True)
-    if not entries and _are_of_lines(discount, charge, net, lines):
-        subtotal, discount, charge = net, None, None
+    change = total((charge, _negative(discount)))
+    counted = total(
+        line.get("line_net_amount", "x") for line in lines if line.get("line_kind") not in ("group", "information")
+    )
+    if _are_of_lines(change, counted, net, tax, with_tax, bool(entries)):
+        subtotal, discount, charge = subtotal and counted, None, None
     elif not has_totals and None not in (subtotal, net) and total((net, tax)) == with_tax:
         discount, charge = _between(subtotal, net, discount, charge)
     return compact(
         {
             "seller": {
                 **_identifiers(seller),
-                "address": _address(seller, "PostalAddress"),
-                "country_code": text(seller, "PostalAddress/Country/IdentificationCode"),
+                "address": _address(seller, *_PLACES),
+                "country_code": _country(seller, *_PLACES),
             },
-            "customer": _identifiers(buyer),
+            "customer": customer,
             "bill_to": {
                 "name": _name(buyer),
-                "address": _address(buyer, "PostalAddress"),
-                "country_code": text(buyer, "PostalAddress/Country/IdentificationCode"),
+                "address": _address(buyer, *_PLACES),
+                "country_code": _country(buyer, *_PLACES),
             },
             "ship_to": {
                 "name": text(delivery, "DeliveryParty/PartyName/Name"),
-                "address": _address(delivery, "DeliveryLocation/Address") or _address(delivery, "DeliveryAddress"),
-                "country_code": text(
-                    delivery,
-                    "DeliveryLocation/Address/Country/IdentificationCode",
-                    "DeliveryAddress/Country/IdentificationCode",
-                ),
+                "address": _address(delivery, "DeliveryLocation/Address", "DeliveryAddress"),
+                "country_code": _country(delivery, "DeliveryLocation/Address", "DeliveryAddress"),
             },
             "invoice_number": text(root, "ID"),
             "document_type_code": _type(root),
@@ -205,12 +216,22 @@ def read(root: Element) -> Document:
     )
 
 
-def _are_of_lines(discount: str | None, charge: str | None, net: str | None, lines: list[Document]) -> bool:
-    """Whether the totals of allowances and charges repeat those of the lines, which alone make up the net total."""
-    if net is None or total((charge, _negative(discount))) in (None, "0.00", "-0.00"):
+def _are_of_lines(
+    change: str | None, counted: str | None, net: str | None, tax: str | None, with_tax: str | None, is_named: bool
+) -> bool:
+    """Whether the totals of allowances and charges repeat those of the lines, which alone lead to the totals.
+
+    Args:
+        change: charges less allowances.
+        counted: the sum of the lines.
+        net: without tax; in Jordan also without that change.
+        is_named: the document names its allowances and charges.
+    """
+    if counted is None or change in (None, "0.00", "-0.00"):
         return False
-    counted = [line for line in lines if line.get("line_kind") not in ("group", "information")]
-    return total(line.get("line_net_amount", "x") for line in counted) == net
+    if counted == net:
+        return not is_named
+    return total((counted, tax)) == with_tax == total((net, change, tax))
 
 
 def _between(subtotal: str, net: str, discount: str | None, charge: str | None) -> tuple[str | None, str | None]:
@@ -239,7 +260,7 @@ def _negative(value: str | None) -> str | None:
 
 
 def _name(party: Element | None) -> str | None:
-    return text(party, "PartyLegalEntity/RegistrationName", "PartyName/Name") or (
+    return text(party, "PartyLegalEntity/RegistrationName", "PartyName/Name", "PartyTaxScheme/RegistrationName") or (
         " ".join(filter(None, (text(party, "Person/FirstName"), text(party, "Person/FamilyName")))) or None
     )
 
@@ -249,7 +270,7 @@ def _identifiers(party: Element | None) -> Document:
     ids = [] if party is None else [found for found in party.findall("PartyIdentification/ID") if text(found, ".")]
     ids = [found for found in ids if found.get("schemeID") != "SEPA"]
     taxes = [] if party is None else party.findall("PartyTaxScheme")
-    vat = [tax for tax in taxes if text(tax, "TaxScheme/ID") in ("VAT", "GST", None)]
+    vat = [tax for tax in taxes if text(tax, "TaxScheme/ID") in _VAT]
     return {
         "id": text(ids[0], ".") if ids else None,
         "id_scheme": ids[0].get("schemeID") if ids else None,
@@ -260,8 +281,14 @@ def _identifiers(party: Element | None) -> Document:
     }
 
 
-def _address(place: Element | None, path: str) -> str | None:
-    return ", ".join(filter(None, (text(place, f"{path}/{part}") for part in _ADDRESS))) or None
+def _address(holder: Element | None, *paths: str) -> str | None:
+    """The first of these addresses that says anything."""
+    addresses = (filter(None, (text(holder, f"{path}/{part}") for part in _ADDRESS)) for path in paths)
+    return next(filter(None, map(", ".join, addresses)), None)
+
+
+def _country(holder: Element | None, *paths: str) -> str | None:
+    return text(holder, *(f"{path}/Country/IdentificationCode" for path in paths))
 
 
 def _add_lines(above: Element, tag: str, parent: int | None, lines: list[Document], parents: list[int | None]) -> None:
@@ -279,7 +306,7 @@ def _line(line: Element) -> Document:
     category = line.find("Item/ClassifiedTaxCategory")
     if category is None:
         category = line.find("TaxTotal/TaxSubtotal/TaxCategory")
-    return {
+    values = {
         **line_number(text(line, "ID")),
         "item_id": text(line, "Item/SellersItemIdentification/ID"),
         "buyer_item_id": text(line, "Item/BuyersItemIdentification/ID"),
@@ -300,8 +327,25 @@ def _line(line: Element) -> Document:
         "period_end": day(text(line, "InvoicePeriod/EndDate")),
         "order_line_number": text(line, "OrderLineReference/LineID"),
         "note": text(line, "Note"),
-        "allowance_charges": allowance_charges(line.findall("AllowanceCharge"), _ALLOWANCE_CHARGE),
+        "allowance_charges": _allowance_charges(line),
     }
+    written, base, price, net = (
+        decimal(values[field]) for field in ("quantity", "price_base_quantity", "unit_price", "line_net_amount")
+    )
+    if None not in (written, price, net) and written == base not in (0, 1) and abs(written * price - net) <= _CENT:
+        # Some repeat the quantity, though the price is for one.
+        del values["price_base_quantity"]
+    return values
+
+
+def _allowance_charges(holder: Element) -> list[Document]:
+    entries = allowance_charges(holder.findall("AllowanceCharge"), _ALLOWANCE_CHARGE)
+    for entry in entries:
+        rate, base, written = (decimal(entry[field]) for field in ("rate", "base_amount", "amount"))
+        # UBL's factor is a percentage in EN 16931, and in other customizations none: its amount tells.
+        if None not in (rate, base, written) and written and abs(rate * base - written) <= _CENT:
+            entry["rate"] = f"{rate.scaleb(2):f}"
+    return entries
 
 
 def _tax(found: Element) -> Document:

@@ -24,6 +24,7 @@ _UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\x00": "utf-16-le", 
 _DECLARATION = re.compile(rb"^\s*<\?xml\s[^>]*\?>")
 _XML_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _CENT = Decimal("0.01")
+_ATTACHED_TEXT = "{*}Attachment/{*}ExternalReference/{*}Description"
 
 
 def in_utf_8(content: bytes) -> bytes:
@@ -89,12 +90,16 @@ def _without_trailing_bytes(content: bytes) -> bytes:
 
 
 def binary_content(root: Element) -> bytes | None:
-    """The file that a Peppol envelope carries in base64, such as a hybrid PDF; None if it carries none.
+    """The file that an envelope carries in base64, such as a hybrid PDF; None if it carries none.
+
+    A Peppol envelope may, and a UBL `AttachedDocument` that does not hold the other document as text.
 
     Raises:
         Refused: it is not in base64.
     """
     encoded = root.findtext("{http://peppol.eu/xsd/ticc/envelope/1.0}BinaryContent")
+    if etree.QName(root).localname == "AttachedDocument" and not (root.findtext(_ATTACHED_TEXT) or "").strip():
+        encoded = root.findtext("{*}Attachment/{*}EmbeddedDocumentBinaryObject")
     if encoded is None:
         return None
     try:
@@ -114,7 +119,7 @@ def payload(root: Element, is_invoice: Callable[[etree.QName], bool]) -> Element
     """
     if etree.QName(root).localname == "AttachedDocument":
         # What was its encoding, before it became text of another document, is no longer.
-        attached = root.findtext("{*}Attachment/{*}ExternalReference/{*}Description") or ""
+        attached = root.findtext(_ATTACHED_TEXT) or ""
         root = parse(_DECLARATION.sub(b"", attached.encode()))
     candidates = [root] if is_invoice(etree.QName(root)) else root.iter(etree.Element)
     found = [element for element in candidates if is_invoice(etree.QName(element))]
@@ -157,6 +162,11 @@ def number(written: str | None) -> str | None:
     return f"{Decimal(written):f}"
 
 
+def decimal(written: str | None) -> Decimal | None:
+    """None for what is no number."""
+    return Decimal(written) if written is not None and _XML_NUMBER.fullmatch(written) else None
+
+
 def flag(written: str | None) -> str:
     """`true` or `false` for an `xs:boolean`, of which some write `True`."""
     return "true" if written is not None and written.lower() in ("true", "1") else "false"
@@ -183,8 +193,12 @@ def total(amounts: Iterable[str | None]) -> str | None:
 
 
 def in_currency(elements: Iterable[Element], currency: str | None) -> list[Element]:
-    """Those of the amounts that are in `currency` or do not say in which."""
-    return [found for found in elements if (found.get("currencyID") or currency) == currency]
+    """Those of the amounts that are in `currency` or do not say in which; Jordan's `JO` is no code of a currency."""
+    return [
+        found
+        for found in elements
+        if found.get("currencyID") == currency or not re.fullmatch("[A-Z]{3}", found.get("currencyID", ""))
+    ]
 
 
 def amount_of(name: str, elements: list[Element], currency: str | None) -> str | None:
