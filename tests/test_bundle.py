@@ -241,7 +241,7 @@ SEEDED = {
     "job parameter": (INGEST, "{{job.parameters.mode}}", "{{job.parameters.modus}}", "the job has no parameter modus"),
     "task value": (INGEST, "{{job.parameters.mode}}", "{{tasks.before.values.mode}}", "the job has no task before"),
     "missing file": (REFRESH, "          pipeline_task:\n            pipeline_id: ${resources.pipelines.members.id}", "          sql_task: {warehouse_id: w, file: {path: ../sql/absent.sql}}", "there is no file ../sql/absent.sql"),
-    "glob": (PIPELINE, "transformations/**", "transformation/**", "resources.pipelines.members: this matches no .py or .sql file"),
+    "glob": (PIPELINE, "transformations/**", "transformation/**", "resources.pipelines.members: this matches no .py, .sql or .ipynb file"),
     "root folder": (PIPELINE, "root_path: ../pipelines/members", "root_path: ../pipelines/member", "there is no folder ../pipelines/member"),
     "alert word": (PIPELINE, "- on-update-failure", "- on-update-failed", "an alert is one of on-update-success, on-update-failure, on-update-fatal-failure, on-flow-failure, not on-update-failed"),
     "channel": (PIPELINE, "      serverless: true", "      serverless: true\n      channel: CURENT", "channel is one of CURRENT, PREVIEW, not CURENT"),

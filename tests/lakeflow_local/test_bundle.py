@@ -162,7 +162,7 @@ READING = {
     "unknown key": ("databricks.yml", "include:", "includes:", "databricks.yml:4: unknown key `includes` in the bundle; did you mean include?"),
     "unknown key of a target": ("databricks.yml", "mode: development", "modus: development", "databricks.yml:11: unknown key `modus` in targets.dev; did you mean mode?"),
     "mode": ("databricks.yml", "mode: development", "mode: develop", "databricks.yml:11: the mode of a target is development or production, not develop"),
-    "include without files": ("databricks.yml", "resources/*.yml", "jobs/*.yml", "databricks.yml:4: include: no file matches jobs/*.yml"),
+    "include without files": ("databricks.yml", "resources/*.yml", "jobs/load.yml", "databricks.yml:4: include: no file matches jobs/load.yml"),
     "no value": ("databricks.yml", "schema: {default: raw}", "schema: {description: x}", "databricks.yml:7: the variable schema has no value"),
     "lookup": ("databricks.yml", "schema: {default: raw}", "schema: {lookup: {warehouse: x}}", "databricks.yml:7: the variable schema is looked up in a workspace (warehouse)"),
     "loop": ("databricks.yml", "schema: {default: raw}\n  url: {default: ", 'schema: {default: "${var.url}"}\n  url: {default: "${var.schema}"} # ', "databricks.yml:7: the references form a loop: var.url → var.schema → var.url"),

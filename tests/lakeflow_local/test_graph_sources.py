@@ -7,9 +7,11 @@ import os
 import sys
 import weakref
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+from lakeflow_local import cli
 from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.names import Namespace
 from lakeflow_local.pipelines.outline import outline
@@ -1098,3 +1100,83 @@ def test_settings_that_are_taken_apart_and_checked(tmp_path):
 def test_a_check_of_what_is_known_fails(tmp_path):
     found = graph_of(tmp_path, a__py="names = ['a']\nif len(names) != 2:\n    raise ValueError('give two')\n")
     assert [(fault.line, fault.message) for fault in found.errors] == [(3, "ValueError: give two")]
+
+
+def test_a_statement_that_does_not_exist_is_a_fault_and_others_are_not(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="""\
+            CREATE FUNCTION f(s STRING) RETURNS STRING LANGUAGE PYTHON AS $$
+            return s + "it's; CREATE LIVE TABLE x"
+            $$;
+            CREATE OR REPLACE VIEW m WITH METRICS LANGUAGE YAML AS $$
+            version: 0.1
+            $$;
+            CREATE LIVE TABLE t AS SELECT * FROM u;
+            SET VARIABLE v = '${a.long.key.of.the.configuration}';
+            CREAT LIVE TABLE w AS SELECT 1;
+            """,
+    )
+    assert [dataset.name for dataset in found.datasets] == []
+    (fault,) = found.errors
+    assert (fault.line, fault.message.partition(";")[0]) == (9, "CREAT is not a statement of a pipeline")
+    assert not any("__unknown" in note for note in found.notes)
+
+
+def test_files_beside_the_sources_of_a_pipeline_do_not_matter(tmp_path):
+    beside = {
+        "setup__py": "from setuptools import setup\nsetup(version=open('VERSION').read().strip()[1:].real)\n",
+        "generate__py": "from argparse import *\np = ArgumentParser()\np.add_argument('n', type=int)\np.parse_args()\n",
+        "dashboard__sql": "{{ config(x='y') }}\nSELECT * FROM {{ ref('x') }};\n",
+    }
+    found = graph_of(tmp_path, a__sql="CREATE LIVE TABLE t AS SELECT * FROM u;", **beside)
+    assert inputs(found) == {"t": ("u",)}
+    told = [note for note in found.notes if note.endswith("this file defines no dataset")]
+    assert [note.partition(": ")[0] for note in told] == ["generate.py:4", "dashboard.sql:1"]
+    found = graph_of(tmp_path, a__sql="CREATE TEMPORARY VIEW v AS SELECT (1;", **beside)
+    assert [Path(fault.file).name for fault in found.errors] == ["a.sql", "generate.py", "dashboard.sql"]
+
+
+def test_a_qualified_target_is_the_dataset_whose_schema_nothing_tells(tmp_path):
+    text = "CREATE STREAMING TABLE t;\nAPPLY CHANGES INTO prod.bronze.t FROM STREAM(LIVE.v) KEYS (a) SEQUENCE BY b;"
+    found = graph_of(tmp_path, a__sql=text)
+    assert inputs(found) == {"t": ("v",)}
+    assert "a.sql:2: prod.bronze.t is taken for t; then prod.bronze is its schema" in found.notes
+
+
+def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch, capsys):
+    files = {
+        "databricks.yml": """\
+            bundle: {name: shop}
+            include: ["resources/*.yml", "resources/*/*.yml"]
+            variables: {catalog: {description: given when it is deployed}}
+            targets: {dev: {mode: sit, default: true}}
+            """,
+        "resources/shop.yml": """\
+            resources:
+              pipelines:
+                raw-orders:
+                  catalog: ${var.catalog}
+                  target: raw
+                  libraries: [{notebook: {path: ../src/raw.ipynb}}]
+                  configuration: {source: "${var.catalog}"}
+                clean:
+                  libraries: [{glob: {include: ../src/clean/**}}]
+                connect: {catalog: c, schema: s, ingestion_definition: {objects: []}}
+            """,
+        "src/raw.ipynb": json.dumps({"cells": [{"cell_type": "code", "source": [
+            "%sql\n", "CREATE OR REFRESH STREAMING TABLE orders AS SELECT * FROM STREAM ${source}.o"]}]}),
+        "src/clean/a.sql": "CREATE MATERIALIZED VIEW orders AS SELECT * FROM raw.orders;\n",
+        "src/clean/b.py": "import dlt\n@dlt.table\ndef totals(): return dlt.read('orders')\n",
+        "jobs/other.sql": "CREATE MATERIALIZED VIEW of_no_pipeline AS SELECT 1;\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(dedent(text))
+    monkeypatch.chdir(tmp_path)
+    drawn = {"raw-orders": [["orders", ["${source}.o"]]], "clean": [["orders", ["raw.orders"]], ["totals", ["orders"]]]}
+    for what, expected in {**drawn, ".": drawn["raw-orders"] + drawn["clean"]}.items():
+        assert cli.main(["pipelines", "graph", what, "--json"]) == 0
+        assert [[d["name"], d["inputs"]] for d in json.loads(capsys.readouterr().out)["datasets"]] == expected
+    assert cli.main(["pipelines", "graph", "connect"]) == 1
+    assert "ingestion_definition" in capsys.readouterr().err

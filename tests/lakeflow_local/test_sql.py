@@ -128,6 +128,7 @@ class TestNames:
             ("`left`", "`left`"),
             ("${c}.${s}_x.t", "main.silver_x.t"),
             ("IDENTIFIER(:schema || '.t')", "bronze.t"),
+            ("IDENTIFIER(CONCAT({{ schema }}, '.t'))", "bronze.t"),
             ("IDENTIFIER('${c}.s.t')", "main.s.t"),
         ],
     )
@@ -509,7 +510,10 @@ REFUSED = [
     ("CREATE TABLE IF NOT EXISTS t (a INT)", "CREATE TABLE is not a statement of a pipeline"),
     ("CREATE OR REPLACE FUNCTION f() RETURN 1", "CREATE FUNCTION is not a statement of a pipeline"),
     ("CREATE SCHEMA s", "CREATE SCHEMA is not a statement of a pipeline"),
-    ("SET VARIABLE x = 1", "expected SET key = value"),
+    ("SET VARIABLE x = 1", "SET VARIABLE is not a statement of a pipeline"),
+    ("SET a b c d", "expected SET key = value; found SET a b c"),
+    ("CREATE VIEW v WITH METRICS LANGUAGE YAML AS $$it's$$", "VIEW v WITH METRICS is not a statement of a pipeline"),
+    ("CREATE OR REFRESH STREMING TABLE t AS SELECT 1", "CREATE OR REFRESH STREMING is not a statement of a pipeline"),
     ("AUTO CDC INTO t FROM s", "AUTO CDC INTO needs a flow's name"),
     *((f"{word} x", f"{word} is not a statement of a") for word in ("INSERT", "MERGE", "SELECT", "GRANT", "DROP")),
 ]  # fmt: skip
@@ -517,7 +521,6 @@ REFUSED = [
 UNSUPPORTED = [
     ("CREATE STREAMING TABLE t USING parquet AS SELECT 1", "USING parquet"),
     ("CREATE GLOBAL TEMPORARY VIEW v AS SELECT 1", "CREATE GLOBAL TEMPORARY VIEW"),
-    ("CREATE VIEW v WITH METRICS LANGUAGE YAML AS x", "WITH METRICS"),
 ]
 
 NOT_DONE = [
@@ -525,6 +528,7 @@ NOT_DONE = [
     ("CREATE MATERIALIZED VIEW t FLOW REPLACE WHERE a > 1 BY NAME SELECT 1", "REPLACE WHERE"),
     ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE WHERE a > 1 SELECT 1", "REPLACE WHERE"),
     ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE USING (a, b) SEQUENCE BY c SELECT 1", "REPLACE USING"),
+    ("CREATE FLOW f AS INSERT INTO t BY NAME REPLACE USING (a) SELECT 1", "REPLACE USING"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b STORED AS BITEMPORAL", "STORED AS BITEMPORAL"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b SYSTEM SEQUENCE BY c", "SYSTEM SEQUENCE BY"),
     ("APPLY CHANGES INTO t FROM s KEYS (a) SEQUENCE BY b COLUMNS TO UPDATE c", "COLUMNS TO UPDATE"),

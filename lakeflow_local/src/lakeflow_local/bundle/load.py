@@ -243,7 +243,8 @@ def _read_all(root: Path, file: Path, faults: list[LakeflowError]) -> Value:
     owners: dict[tuple[str, str], Value] = {}
     for pattern in tree.sequence("include"):
         found = sorted(path for path in root.glob(str(pattern.data)) if path.is_file())
-        if not found:
+        # As in Databricks' CLI: only a file that is named has to be there.
+        if not found and not re.search(r"[*?\[]", str(pattern.data)):
             faults.append(pattern.error(f"include: no file matches {pattern.data}"))
         for included in found:
             if included == file:

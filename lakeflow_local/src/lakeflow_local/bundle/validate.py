@@ -291,7 +291,7 @@ def _pipeline(bundle: Bundle, pipeline: Resource) -> Iterator[LakeflowError]:
     for library in value.sequence("libraries"):
         try:
             if not pipelines.files_of(library):
-                yield library.error(f"{label}: this matches no .py or .sql file")
+                yield pipelines.no_file(library, label)
         except UnsupportedError:
             pass  # a jar or a Maven coordinate is right in a workspace; running it here refuses
     root = value.get("root_path")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from lakeflow_local.bundle.load import Bundle
 
 
+_BUNDLE = "databricks.yml"
+
+
 def add_commands(commands: argparse._SubParsersAction) -> None:
     pipelines = commands.add_parser("pipelines", help="look at and run declarative pipelines")
     verbs = pipelines.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -85,12 +88,16 @@ def _names(text: str) -> list[str]:
 
 def _bundle_of(args: argparse.Namespace, home: Home) -> Bundle | None:
     """The bundle that has the pipeline, where it is given by its key."""
-    is_key = re.fullmatch(r"\w+", args.pipeline) and not Path(args.pipeline).exists()
-    if not is_key or not (home.root / "databricks.yml").is_file():
+    if not _is_key(args, home):
         return None
     from lakeflow_local.bundle import load
 
     return load.load(home.root, args.target, args.var)
+
+
+def _is_key(args: argparse.Namespace, home: Home) -> bool:
+    is_name = re.fullmatch(r"[\w-]+", args.pipeline) and not Path(args.pipeline).exists()
+    return bool(is_name) and (home.root / _BUNDLE).is_file()
 
 
 def _spec(args: argparse.Namespace, home: Home, bundle: Bundle | None) -> PipelineSpec:
@@ -121,19 +128,39 @@ def _session(args: argparse.Namespace) -> Iterator[tuple[SparkSession, PipelineS
         yield spark, spec
 
 
+def _to_draw(args: argparse.Namespace, home: Home) -> tuple[list[PipelineSpec], list[LakeflowError]]:
+    """The pipeline, or those of the bundle in a folder; and what of the bundle does not matter to a graph."""
+    path, key = Path(args.pipeline), _is_key(args, home)
+    if not key and not (path / _BUNDLE).is_file():
+        return [_spec(args, home, None)], []
+    from lakeflow_local.bundle import pipelines
+
+    specs, passed_over = pipelines.to_draw(
+        home.root if key else path, home, args.pipeline if key else None, target=args.target, variables=args.var
+    )
+    configuration = pairs("--set", args.set)
+    specs = [spec.with_configuration(configuration) for spec in specs]
+    # A bundle may leave its pipelines to Python, which nobody runs here.
+    return specs or [_spec(args, home, None)], passed_over
+
+
 def _graph(args: argparse.Namespace) -> int:
     from lakeflow_local.pipelines import outline
     from lakeflow_local.pipelines.names import Namespace
 
-    home = homes.find()
-    spec = _spec(args, home, _bundle_of(args, home))
-    found = outline.outline(
-        spec.sources,
-        root=spec.root_path or spec.sources[0].parent,
-        configuration=spec.configuration,
-        names=Namespace(spec.catalog, spec.schema),
-        whole=not Path(args.pipeline).is_file(),
-    )
+    specs, passed_over = _to_draw(args, homes.find())
+    found = outline.Outline(notes=[str(fault) for fault in passed_over])
+    for spec in specs:
+        part = outline.outline(
+            spec.sources,
+            root=spec.root_path or spec.sources[0].parent,
+            configuration=spec.configuration,
+            names=Namespace(spec.catalog, spec.schema),
+            whole=not Path(args.pipeline).is_file(),
+        )
+        found.datasets += part.datasets
+        found.errors += part.errors
+        found.notes += part.notes
     if args.json:
         print(outline.as_json(found))
     elif args.mermaid:

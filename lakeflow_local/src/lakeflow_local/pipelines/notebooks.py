@@ -22,7 +22,8 @@ _HEADER = re.compile(r"\A\s*# Databricks notebook source[ \t]*\r?\n")
 _SEPARATOR = re.compile(r"^(?:#|--)[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
 _MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
 _DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
-_SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!)")
+# IPython takes pip for %pip too.
+_SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!|pip\s+install\b)")
 _INDENT = re.compile(r"(?:[ \t\r]*\n)*([ \t]+)(?=\S)")
 # What changes nothing in what a pipeline defines.
 _WITHOUT_MEANING = frozenset({"pip", "python", "skip"})

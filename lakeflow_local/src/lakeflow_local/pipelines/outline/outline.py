@@ -23,7 +23,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import faults, sql
+from lakeflow_local.pipelines import faults, notebooks, sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
@@ -210,19 +210,28 @@ def outline(
     found = Outline()
     world = World([root], configuration)
     loaders = []
+    # Faults of files that only lie beside the sources of a pipeline.
+    beside: list[Fault] = []
     for path in sources:
         world.open_names = False
         loaders.append(loader := _Loader(path, world, found, configuration))
-        with _caught(found, path):
+        with _caught(found, path, found.errors if len(sources) == 1 or _may_define(path) else beside):
             loader.load(path)
     registries = [loader.registry for loader in loaders]
     _Assembly(found, world, names, whole).add(registries)
+    if found.datasets:
+        found.notes += [
+            f"{Path(fault.file).name}:{fault.line or 1}: {fault.message}; this file defines no dataset"
+            for fault in beside
+        ]
+    else:
+        found.errors += beside
     found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
     only_flows = not whole and any(registry.flows for registry in registries)
     if not (found.datasets or found.errors or only_flows):
         registries = []
         for loader in loaders:
-            with _caught(found, loader.path):
+            with _caught(found, loader.path, found.errors):
                 registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
         if any(registry.datasets for registry in registries):
@@ -292,9 +301,21 @@ def _defines(node: ast.AST) -> bool:
     return isinstance(owner, ast.Name) and owner.id in _PIPELINE_MODULES
 
 
+def _may_define(source: Path) -> bool:
+    """Whether a file of a folder has to do with pipelines, rather than lying beside their sources."""
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+        cells = [text] if source.suffix == ".sql" else [cell.text for cell in notebooks.cells(text, source)]
+    except (OSError, UnicodeDecodeError, LakeflowError):
+        return True
+    # A view looks the same in a pipeline and elsewhere.
+    views = source.suffix == ".sql" and "VIEW" in text.upper()
+    return views or any(notebooks.defines(cell) or sql.defines(cell) for cell in cells)
+
+
 @contextlib.contextmanager
-def _caught(found: Outline, path: Path) -> Iterator[None]:
-    """Turns whatever a source does wrong into a fault with its place."""
+def _caught(found: Outline, path: Path, faults: list[Fault]) -> Iterator[None]:
+    """Turns whatever a source does wrong into one of the faults, with its place."""
     try:
         with _apart(path.parent), one_way() as way:
             yield
@@ -302,9 +323,9 @@ def _caught(found: Outline, path: Path) -> Iterator[None]:
                 described(f"{Path(file).name}:{line}: depends on {text}") for (file, line), text in way.doubts.items()
             ]
     except LakeflowError as error:
-        found.errors.append(Fault(str(error.file or path), error.line, described(error.message)))
+        faults.append(Fault(str(error.file or path), error.line, described(error.message)))
     except (Exception, SystemExit, _TooLong) as error:
-        found.errors.append(Fault(str(path), line_in(error, path), described(_told(error))))
+        faults.append(Fault(str(path), line_in(error, path), described(_told(error))))
 
 
 class _TooLong(BaseException):
@@ -355,6 +376,8 @@ class _Assembly:
         # Where unqualified names belong by what the flows write, if the sources tell it.
         self._meant = names
         self._whole = whole
+        # A source that is refused may define what is missing.
+        self._incomplete = bool(found.errors)
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
         self._refused: set[str] = set()
@@ -404,7 +427,12 @@ class _Assembly:
 
     def _attach(self, flow: Flow) -> None:
         self._note_refused(flow)
-        full = self._find(flow.target) or self._find_alike(flow.target) or self._find_qualified(flow.target)
+        full = (
+            self._find(flow.target)
+            or self._find_alike(flow.target)
+            or self._find_qualified(flow.target)
+            or self._find_unqualified(flow)
+        )
         if full is not None:
             self._flows[full].append(flow)
             if wrong := faults.written_by_its_query(self._datasets[full], flow):
@@ -418,7 +446,7 @@ class _Assembly:
             self._found.notes.append(
                 named(f"{place}: flow {flow.name} writes {flow.target}, which is not defined here")
             )
-        elif not any(fault.file == str(flow.place.file) for fault in self._found.errors):
+        elif not self._incomplete:
             self._fail(faults.no_target(flow), flow.place)
 
     def _note_refused(self, declared: Dataset | Flow) -> None:
@@ -468,6 +496,18 @@ class _Assembly:
         catalog, schema, _ = found[0].split(".")
         self._meant = Namespace(catalog, schema)
         return found[0]
+
+    def _find_unqualified(self, flow: Flow) -> str | None:
+        """The dataset whose name a flow writes with the pipeline's schema, if nothing here tells that schema."""
+        *owner, last = sql.normalise(flow.target)
+        full = self._names.full(last)
+        if not owner or full not in self._datasets or self._datasets[full].name.lower() != last:
+            return None
+        place = f"{flow.place.file.name}:{flow.place.line}"
+        self._found.notes.append(
+            named(f"{place}: {flow.target} is taken for {last}; then {'.'.join(owner)} is its schema")
+        )
+        return full
 
     def _find_alike(self, name: str) -> str | None:
         """The only dataset that a name may mean, where parts of either come from settings that were not given."""

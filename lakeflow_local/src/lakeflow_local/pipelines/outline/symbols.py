@@ -38,6 +38,8 @@ EACH = "[…]"
 _MANY = 8
 # Whatever a source does to the case of a text.
 _PLACEHOLDER = re.compile(r"__unknown_([0-9a-f]+)__", re.IGNORECASE)
+# What is left of one in a message that shows the beginning of a text.
+_CUT_PLACEHOLDER = re.compile(r"__unknown_((?:[0-9a-f]{2})*)[0-9a-f]?_?", re.IGNORECASE)
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -48,7 +50,8 @@ def placeholder(text: str) -> str:
 
 def described(text: str) -> str:
     """The text with its placeholders as what they stand for."""
-    return _PLACEHOLDER.sub(lambda match: bytes.fromhex(match[1]).decode(), text)
+    text = _PLACEHOLDER.sub(lambda match: bytes.fromhex(match[1]).decode(), text)
+    return _CUT_PLACEHOLDER.sub(lambda match: bytes.fromhex(match[1]).decode(errors="ignore"), text)
 
 
 def named(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lakeflow_local.pipelines.graph import Dataset
-from lakeflow_local.pipelines.sql.cursor import QUERY_STARTS, Cursor
+from lakeflow_local.pipelines.sql.cursor import QUERY_STARTS, Cursor, NotOfAPipelineError
 from lakeflow_local.pipelines.sql.tokens import is_string
 
 
@@ -42,7 +42,7 @@ class Clauses:
             elif cursor.accept("WITH", "SCHEMA"):
                 self.ignore("WITH SCHEMA", "BINDING", "COMPENSATION", "EVOLUTION", "TYPE")
             elif cursor.at_words("WITH", "METRICS"):
-                cursor.unsupported("WITH METRICS")
+                cursor.fail(f"{self.what} WITH METRICS is not a statement of a pipeline", NotOfAPipelineError)
             elif cursor.word() in QUERY_STARTS:
                 return
             else:

@@ -23,6 +23,10 @@ _AFTER_CREATE = frozenset({
 })  # fmt: skip
 
 
+class NotOfAPipelineError(LakeflowError):
+    """A statement that a pipeline has no use for, such as DROP."""
+
+
 class Cursor:
     """Reads one statement from its first token on. `after` is what stands before, for the error if it is not so."""
 

@@ -16,13 +16,28 @@ from lakeflow_local.pipelines.graph import AutoCdc, Dataset, Flow, Kind, Place, 
 from lakeflow_local.pipelines.sql.change_feed import ChangeFeed
 from lakeflow_local.pipelines.sql.clauses import Clauses
 from lakeflow_local.pipelines.sql.columns import read_columns
-from lakeflow_local.pipelines.sql.cursor import QUERY_STARTS, Cursor
+from lakeflow_local.pipelines.sql.cursor import QUERY_STARTS, Cursor, NotOfAPipelineError
 from lakeflow_local.pipelines.sql.tokens import Source, is_string, split_name, written
 
 _CELL = re.compile(r"^--[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
 _MAGIC = re.compile(r"--[ \t]*MAGIC[ \t]*%sql\b")
 _MAGIC_PREFIX = re.compile(r"^--[ \t]*MAGIC[ \t]?(?:%sql\b)?", re.MULTILINE)
 _NOT_A_STATEMENT = re.compile(r"\A(?:\s|--(?![ \t]*MAGIC)[^\n]*\n?)*")
+
+
+# What Databricks SQL has besides, a script's pieces between its semicolons too.
+_OTHER_STATEMENTS = frozenset({
+    "ADD", "ALTER", "ANALYZE", "BEGIN", "CACHE", "CALL", "CASE", "CLEAR", "COMMENT", "CONVERT", "COPY", "DECLARE",
+    "DELETE", "DENY", "DESC", "DESCRIBE", "DROP", "ELSE", "ELSEIF", "END", "EXECUTE", "EXPLAIN", "FOR", "FROM", "FSCK",
+    "GRANT", "IF", "INSERT", "ITERATE", "LEAVE", "LIST", "LOAD", "LOOP", "MERGE", "MSCK", "OPTIMIZE", "REFRESH",
+    "REORG", "REPAIR", "REPEAT", "RESET", "RESTORE", "REVOKE", "SELECT", "SHOW", "SIGNAL", "SYNC", "TABLE", "TRUNCATE",
+    "UNCACHE", "UNDROP", "UNSET", "UPDATE", "VACUUM", "VALUES", "WHEN", "WHILE", "WITH", "(",
+})  # fmt: skip
+_OTHER_OBJECTS = frozenset({
+    "AGGREGATE", "BLOOMFILTER", "CATALOG", "CONNECTION", "DATABASE", "EXTERNAL", "FOREIGN", "FUNCTION", "GROUP",
+    "INDEX", "POLICY", "PROCEDURE", "PROVIDER", "RECIPIENT", "ROLE", "SCHEMA", "SERVICE", "SHARE", "STORAGE", "TABLE",
+    "USER", "VOLUME", "WIDGET",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,6 @@ class SetConf:
 
 
 Statement = CreateDataset | CreateFlow | SetConf
-
-
-class NotOfAPipelineError(LakeflowError):
-    """A statement that a pipeline has no use for, such as DROP."""
 
 
 def parse(
@@ -186,11 +197,7 @@ class Scope:
         elif statement.at_words("AUTO", "CDC"):
             statement.fail("AUTO CDC INTO needs a flow's name: write CREATE FLOW name AS AUTO CDC INTO …")
         else:
-            statement.fail(
-                f"{statement.shown()} is not a statement of a pipeline; those are CREATE STREAMING TABLE, "
-                "MATERIALIZED VIEW, VIEW or FLOW, APPLY CHANGES, SET and USE",
-                NotOfAPipelineError,
-            )
+            statement.not_of_a_pipeline(statement.shown(), exists=statement.word() in _OTHER_STATEMENTS)
 
 
 class _Statement(Cursor):
@@ -210,15 +217,24 @@ class _Statement(Cursor):
             parts = (scope.catalog, *parts)
         return written(parts)
 
+    def not_of_a_pipeline(self, what: str, *, exists: bool = True) -> NoReturn:
+        self.fail(
+            f"{what} is not a statement of a pipeline; those are CREATE STREAMING TABLE, MATERIALIZED VIEW, VIEW or "
+            "FLOW, APPLY CHANGES, SET and USE",
+            NotOfAPipelineError if exists else LakeflowError,
+        )
+
     def set_conf(self) -> SetConf | None:
         """What `SET key = value` sets; None for `SET key`, which only shows a value."""
         low = self.index
+        if self.word() in ("VARIABLE", "VAR"):
+            self.not_of_a_pipeline(f"SET {self.word()}")
         while not self.at_end() and self.word() != "=":
             self.index += 1
         key = self.text(low, self.index)
         if not key or any(character.isspace() for character in key):
             self.index = low
-            self.fail(f"expected SET key = value; found SET {' '.join(self.source.text[self.start() :].split())[:40]}")
+            self.fail(f"expected SET key = value; found SET {' '.join(key.split()[:3])}")
         if self.at_end():
             return None
         value = self.text(self.index + 1, len(self.tokens))
@@ -271,8 +287,9 @@ class _Statement(Cursor):
         elif self.accept("VIEW"):
             kind = Kind.TEMPORARY_VIEW
         else:
-            what = " ".join(["CREATE", *sorted(modifiers - {"REFRESH", "REPLACE"}), self.shown()])
-            self.fail(f"{what} is not a statement of a pipeline", NotOfAPipelineError)
+            refreshed = ["OR REFRESH"] if "REFRESH" in modifiers else []
+            what = " ".join(["CREATE", *refreshed, *sorted(modifiers - {"REFRESH", "REPLACE"}), self.shown()])
+            self.not_of_a_pipeline(what, exists=self.word() in _OTHER_OBJECTS and not modifiers - {"REPLACE"})
         return self.create_dataset(kind, modifiers, managed)
 
     def not_a_table(self, index: int) -> NoReturn:
@@ -365,8 +382,8 @@ class _Statement(Cursor):
             elif self.accept("REPLACE", "USING"):
                 refused = "REPLACE USING"
                 self.columns("REPLACE USING")
-                self.expect("SEQUENCE", "BY", after="REPLACE USING (…)")
-                self.column(after="SEQUENCE BY")
+                if self.accept("SEQUENCE", "BY"):
+                    self.column(after="SEQUENCE BY")
             elif self.word() == "REPLACE":
                 self.fail(f"expected REPLACE WHERE or REPLACE USING for {target}; found {self.shown()}")
             elif not self.accept("BY", "NAME"):

@@ -19,6 +19,8 @@ from lakeflow_local.errors import LakeflowError
 
 _STRINGS = frozenset({TokenType.STRING, TokenType.RAW_STRING, TokenType.NATIONAL_STRING, TokenType.HEX_STRING})
 _CONFIGURATION_KEY = re.compile(r"\$\{([^}]*)\}")
+# As pipelines and as SQL tasks write it.
+_PARAMETER = re.compile(r":\s*([A-Za-z_]\w*)|\{\{\s*(\w+)\s*\}\}")
 _NAME_PART = re.compile(r"`((?:[^`]|``)*)`|([^.`\s]+)")
 # Spark reads these as parts of a join or a set operation, not as names, in whatever mode it is.
 _STRICT_WORDS = frozenset({
@@ -34,6 +36,8 @@ class _Lexer(Databricks):
         KEYWORDS: ClassVar = {"=>": TokenType.FARROW, "||": TokenType.DPIPE, "|>": TokenType.PIPE_GT}
         COMMANDS: ClassVar = set()
         NUMERIC_LITERALS: ClassVar = {}
+        # The body of a Python function or of a metric view.
+        RAW_STRINGS: ClassVar = [*Databricks.Tokenizer.RAW_STRINGS, "$$"]
         # Spark 4 reads a doubled quote as one quote.
         STRING_ESCAPES: ClassVar = ["\\", "'", '"']
 
@@ -190,7 +194,7 @@ class TableArgument:
 def constant(source: Source, low: int, high: int, parameters: Mapping[str, str]) -> object:
     """The value of the expression in the tokens from `low` up to but without `high`.
 
-    Literals, `||`, concat(), map(), array(), `:parameter` and TABLE(name) are constants.
+    Literals, `||`, concat(), map(), array(), `:parameter`, `{{parameter}}` and TABLE(name) are constants.
 
     Raises:
         LakeflowError: it is not a constant.
@@ -266,11 +270,12 @@ def constant(source: Source, low: int, high: int, parameters: Mapping[str, str])
                 fail()
             position += 1
             return value
-        if word(token) == ":" and position + 1 < high and is_name(tokens[position + 1]):
-            name = tokens[position + 1].text
+        if marker := _PARAMETER.match(source.text, token.start, tokens[high - 1].end + 1):
+            name = marker[1] or marker[2]
             if name not in parameters:
-                source.fail(f"the parameter :{name} is not set; give it in the pipeline's parameters", token.start)
-            position += 2
+                source.fail(f"the parameter {marker[0]} is not set; give it in the pipeline's parameters", token.start)
+            while position < high and tokens[position].start < marker.end():
+                position += 1
             return parameters[name]
         if word(token) in ("-", "+"):
             position += 1
