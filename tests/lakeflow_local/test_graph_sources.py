@@ -1126,7 +1126,7 @@ def test_a_statement_that_does_not_exist_is_a_fault_and_others_are_not(tmp_path)
 def test_files_beside_the_sources_of_a_pipeline_do_not_matter(tmp_path):
     beside = {
         "setup__py": "from setuptools import setup\nsetup(version=open('VERSION').read().strip()[1:].real)\n",
-        "generate__py": "from argparse import *\np = ArgumentParser()\np.add_argument('n', type=int)\np.parse_args()\n",
+        "generate__py": "import random\n\nif random.random() < 2:\n    raise SystemExit('give the number of rows')\n",
         "dashboard__sql": "{{ config(x='y') }}\nSELECT * FROM {{ ref('x') }};\n",
     }
     found = graph_of(tmp_path, a__sql="CREATE LIVE TABLE t AS SELECT * FROM u;", **beside)
@@ -1180,3 +1180,94 @@ def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch,
         assert [[d["name"], d["inputs"]] for d in json.loads(capsys.readouterr().out)["datasets"]] == expected
     assert cli.main(["pipelines", "graph", "connect"]) == 1
     assert "ingestion_definition" in capsys.readouterr().err
+
+
+def test_functions_that_only_help_by_any_name_of_the_module(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark.pipelines import append_flow, create_sink, materialized_view, table as dataset
+            from pyspark.sql.functions import *
+
+            def quarantine(source: DataFrame, rules: Optional[Dict[str, str]] = None):
+                @materialized_view(name=source + "_quarantine")
+                def t(): return spark.read.table(source)
+
+            class Log:
+                def bronze(self, path):
+                    @dataset(name=f"bronze_{self.entity}")
+                    def t(): return spark.readStream.load(path)
+
+                def kafka(self, topic):
+                    @dataset(name=f"bronze_{self.entity}")
+                    def t(): return spark.readStream.format("kafka").load()
+
+                def gold(self, **kwargs):
+                    spark, name = kwargs["spark"], kwargs["name"]
+
+                    @materialized_view(name=name)
+                    def t(): return spark.read.table(f"bronze_{name}")
+
+            def broken(rows):
+                @dataset(name=nothing)
+                def t(): return rows
+        """,
+    )
+    assert inputs(found) == {
+        "${source}_quarantine": ("${source}",),
+        "bronze_${self.entity}": (),
+        "${name}": ("bronze_${name}",),
+    }
+    broken = "a.py:24: broken() is not called here, and not known without it: NameError: name 'nothing' is not defined"
+    assert broken in found.notes
+    assert "a.py:15: another function defines bronze_${self.entity} too" in found.notes
+
+
+def test_a_sink_that_is_declared_again_is_one(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            for name in ("x", "y"):
+                dlt.create_sink("audit", "delta", {"tableName": "c.s.audit"})
+
+                @dlt.append_flow(name=f"{name}_audit", target="audit")
+                def flow(name=name):
+                    return dlt.read_stream(name)
+        """,
+    )
+    assert inputs(found) == {"audit": ("x", "y")}
+    assert found.notes == ["a.py:5: audit is already defined at a.py:5; remove one"]
+
+
+def test_a_main_block_with_arguments_of_its_own_and_a_queue(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import argparse
+            import json
+            from pathlib import Path
+            from pyspark.pipelines import dp
+
+            def define(name, source):
+                @dp.table(name=name)
+                def t(): return spark.readStream.table(source)
+
+            if __name__ == "__main__":
+                parser = argparse.ArgumentParser()
+                parser.add_argument("--config", required=True)
+                file = Path(parser.parse_args().config)
+                if not file.exists():
+                    raise FileNotFoundError(file)
+                queue = [each for each in json.loads(file.read_text())["tables"]]
+                while queue:
+                    each = queue.pop(0)
+                    define(each["name"], each["source"])
+                    if each["again"]:
+                        queue.append(each)
+        """,
+    )
+    (dataset,) = found.datasets
+    assert (dataset.kind, dataset.line, len(dataset.flows), len(dataset.inputs)) == ("streaming_table", 8, 1, 1)
+    assert "parse_args().config" in dataset.name and "unknown" not in dataset.name

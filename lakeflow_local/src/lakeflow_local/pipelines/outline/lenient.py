@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import weakref
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
 from contextlib import contextmanager, suppress
@@ -262,8 +263,12 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         args = (str(args[0]), *args[1:])
     try:
         result = function(*args, **kwargs)
+    except SystemExit:
+        if not isinstance(owner, ArgumentParser):
+            raise
+        # It wants arguments that a run is given.
+        return Symbol(f"{function.__name__}()")
     except Exception as error:
-        owner = getattr(function, "__self__", None)
         given = (args, kwargs, owner if isinstance(owner, str) else None)
         # A declaration that is lost would be missing from the graph.
         if declares or isinstance(error, _MEANT) or _is_of_a_source(function):
@@ -286,7 +291,6 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not os.path.isdir(folder):
             return Symbol(f"the files of {shown(folder)}")
     if getattr(function, "__name__", "") == "get" and args:
-        owner = getattr(function, "__self__", None)
         if isinstance(owner, dict) and args[0] not in owner and (meant := _under_unknown_key(owner)) is not None:
             return meant
         if result is None and len(args) == 1 and is_unknown(args[0]):
@@ -330,6 +334,8 @@ def _with_texts(function: Any, args: tuple, kwargs: dict) -> Any:
 
 def _unknown_result(function: Any, args: tuple, kwargs: dict) -> Symbol:
     name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(owner := getattr(function, "__self__", None), (str, Path)):
+        name = f"{shown(owner)}.{name}"
     return Symbol(name).derived(f"{name}({', '.join(map(shown, (*args, *kwargs.values())))})", args, kwargs)
 
 

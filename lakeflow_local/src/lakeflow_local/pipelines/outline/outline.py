@@ -40,7 +40,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import World, streams, tables_in
+from lakeflow_local.pipelines.outline.world import PIPELINES, World, streams, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -164,16 +164,20 @@ class _Loader(Loader):
                     called = getattr(method, "__func__", method)
                 if not inspect.isfunction(called):
                     continue
+                place = f"{self.path.name}:{function.lineno}"
+                name = f"{owner}.{function.name}" if owner else function.name
                 # A function may need what it has defaults for, such as None.
                 for whole, given in product((False, True), holders):
-                    registry = Registry()
-                    with contextlib.suppress(Exception), collecting(registry):
-                        called(*given, **_stand_ins(called, self._world, len(given), whole))
-                        place = f"{self.path.name}:{function.lineno}"
-                        name = f"{owner}.{function.name}" if owner else function.name
-                        self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
-                        break
-                yield registry
+                    try:
+                        registry = _declared_by(called, self._world, given, whole)
+                    except Exception as error:
+                        failure = error
+                        continue
+                    self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
+                    yield registry
+                    break
+                else:
+                    self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         return lenient.code_of(tree, file)
@@ -235,7 +239,7 @@ def outline(
                 registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
         if any(registry.datasets for registry in registries):
-            _Assembly(found, world, names, False).add(registries)
+            _Assembly(found, world, names, False, alternatives=True).add(registries)
         elif passed_over:
             first = passed_over[0]
             found.errors.append(Fault(str(first.file), first.line, first.message))
@@ -245,11 +249,27 @@ def outline(
     return found
 
 
+def _declared_by(function: Callable, world: World, given: tuple, whole: bool) -> Registry:
+    """What a call with stand-ins declares; those for `**options` as it asks for them."""
+    options = _stand_ins(function, world, len(given), whole)
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
+    while True:
+        try:
+            with collecting(Registry()) as registry:
+                function(*given, **options)
+            return registry
+        except KeyError as error:
+            if not open_ended or not isinstance(name := error.args[0], str) or name in options:
+                raise
+            options[name] = world.spark if name == "spark" else world.stand_in(name)
+
+
 def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
     """The functions of a file, and the methods of its classes, that define datasets."""
+    defines = _definitions(tree)
     for node in ast.iter_child_nodes(tree):
         for function in node.body if isinstance(node, ast.ClassDef) else [node]:
-            if isinstance(function, ast.FunctionDef) and any(map(_defines, ast.walk(function))):
+            if isinstance(function, ast.FunctionDef) and any(map(defines, ast.walk(function))):
                 yield (node.name if isinstance(node, ast.ClassDef) else None), function
 
 
@@ -276,8 +296,9 @@ def _instances(owner: type, world: World) -> Iterator[Any]:
 def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
     """Says where the datasets of these sources may be: in modules that are not here, or in what nobody calls."""
     for source in sources:
-        for function in ast.walk(_tree(source)):
-            if isinstance(function, ast.FunctionDef) and any(map(_defines, ast.walk(function))):
+        defines = _definitions(tree := _tree(source))
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef) and any(map(defines, ast.walk(function))):
                 message = f"defines no dataset; {function.name}() would, and is not called"
                 return Fault(str(source), function.lineno, message)
     if absent:
@@ -295,10 +316,23 @@ def _tree(source: Path) -> ast.AST:
         return ast.Module([], [])
 
 
-def _defines(node: ast.AST) -> bool:
-    """Whether it is `dlt.table` or the like."""
-    owner = node.value if isinstance(node, ast.Attribute) and node.attr in _DEFINES else None
-    return isinstance(owner, ast.Name) and owner.id in _PIPELINE_MODULES
+def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
+    """Tells whether a part of the source is `dlt.table` or the like, by the names that it imports them under."""
+    modules, names = set(_PIPELINE_MODULES), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {each.asname for each in node.names if each.asname and each.name in PIPELINES}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pyspark":
+            modules |= {each.asname for each in node.names if each.asname and each.name == "pipelines"}
+        elif isinstance(node, ast.ImportFrom) and node.module in PIPELINES:
+            names |= {each.asname or each.name for each in node.names if each.name in _DEFINES}
+
+    def defines(node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute):
+            return node.attr in _DEFINES and isinstance(node.value, ast.Name) and node.value.id in modules
+        return isinstance(node, ast.Name) and node.id in names
+
+    return defines
 
 
 def _may_define(source: Path) -> bool:
@@ -369,7 +403,7 @@ def _limited() -> Iterator[None]:
 class _Assembly:
     """Puts what the sources declare together."""
 
-    def __init__(self, found: Outline, world: World, names: Namespace, whole: bool):
+    def __init__(self, found: Outline, world: World, names: Namespace, whole: bool, alternatives: bool = False):
         self._found = found
         self._world = world
         self._names = names
@@ -378,6 +412,9 @@ class _Assembly:
         self._whole = whole
         # A source that is refused may define what is missing.
         self._incomplete = bool(found.errors)
+        # What different functions that nobody calls define under one name, only one of them does.
+        self._alternatives = alternatives
+        self._left_out: set[Place] = set()
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
         self._refused: set[str] = set()
@@ -399,7 +436,8 @@ class _Assembly:
             seen |= {(dataset.name, dataset.place) for dataset in datasets}
             seen |= {(flow.name, flow.place) for flow in its_flows}
         for flow in flows:
-            self._attach(flow)
+            if flow.place not in self._left_out:
+                self._attach(flow)
         for full, dataset in self._datasets.items():
             if not self._flows[full] and dataset.kind is not Kind.SINK and self._whole:
                 self._fail(faults.not_written(dataset), dataset.place)
@@ -420,7 +458,16 @@ class _Assembly:
         self._note_refused(dataset)
         full = self._full(dataset.name, dataset.kind)
         if (other := self._datasets.get(full)) is not None:
-            self._fail(faults.already_defined(dataset, other.place), dataset.place)
+            fault = faults.already_defined(dataset, other.place)
+            again = dataset.place == other.place and (EACH in named(full) or dataset == other)
+            if self._alternatives or again:
+                if dataset.place != other.place:
+                    self._left_out.add(dataset.place)
+                told = f"another function defines {dataset.name} too" if self._alternatives else fault
+                if EACH not in named(full):
+                    self._found.notes.append(named(f"{dataset.place.file.name}:{dataset.place.line}: {told}"))
+            else:
+                self._fail(fault, dataset.place)
             return
         self._datasets[full] = dataset
         self._flows[full] = []
@@ -434,7 +481,8 @@ class _Assembly:
             or self._find_unqualified(flow)
         )
         if full is not None:
-            self._flows[full].append(flow)
+            if (flow.name, flow.place) not in ((each.name, each.place) for each in self._flows[full]):
+                self._flows[full].append(flow)
             if wrong := faults.written_by_its_query(self._datasets[full], flow):
                 self._fail(wrong, flow.place)
         elif flow.target in self._refused:

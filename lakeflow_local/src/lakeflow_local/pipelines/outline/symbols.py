@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -288,14 +288,20 @@ class Symbol:
         return self.derived(f"{self._text}[{shown(key)}]", key)
 
     def __add__(self, other: Any) -> Any:
-        if isinstance(other, list):
-            return [*self, *other]
+        match other:
+            case list():
+                return [*self, *other]
+            case str():
+                return str(self) + other
         return self.derived(f"{self._text} + {shown(other)}", other)
 
     def __radd__(self, other: Any) -> Any:
-        if isinstance(other, list):
-            return [*other, *self]
-        return self.derived(f"{self._text} + {shown(other)}", other)
+        match other:
+            case list():
+                return [*other, *self]
+            case str():
+                return other + str(self)
+        return self.derived(f"{shown(other)} + {self._text}", other)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -445,8 +451,8 @@ def shown(value: Any) -> str:
     """A value as it is written in a symbol's text."""
     if isinstance(value, Symbol):
         return repr(value)
-    if isinstance(value, str):
-        return "'" + described(value).replace("'", "''") + "'"
+    if isinstance(value, (str, PurePath)):
+        return "'" + described(str(value)).replace("'", "''") + "'"
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, slice):

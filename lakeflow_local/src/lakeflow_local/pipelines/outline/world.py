@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,7 @@ from lakeflow_local.pipelines.outline.symbols import (
 )
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
-_PIPELINES = ("dlt", "pyspark.pipelines")
+PIPELINES = ("dlt", "pyspark.pipelines")
 # Modules of Spark that need no session.
 _REAL_OF_SPARK = frozenset({"pyspark.sql.types", "pyspark.errors", "pyspark.sql.utils"})
 # Libraries that read settings; every other library is followed by a symbol.
@@ -44,6 +45,15 @@ _REAL_LIBRARIES = frozenset({
 # Parts of the standard library that wait.
 _NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", "signal", "threading", "time"})
 _FUNCTIONS = "pyspark.sql.functions."
+# What `from pyspark.sql.functions import *` brought as well until Spark 4 gave the module its `__all__`.
+_OF_TYPING = (
+    "Any", "Callable", "Dict", "Iterable", "List", "Optional", "TYPE_CHECKING", "Tuple", "Union", "ValuesView",
+)  # fmt: skip
+_OF_PYTHON = ("functools", "inspect", "sys", "warnings")
+_BEFORE_SPARK_4 = (
+    *_OF_TYPING, "ArrayType", "Column", "DataFrame", "DataType", "SparkContext", "StringType", "StructType",
+    *_OF_PYTHON,
+)  # fmt: skip
 # Their first text is none.
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _RUNTIME = "databricks.sdk.runtime"
@@ -185,7 +195,7 @@ class _Module(Symbol):
         if name == "spark":
             return self._world.spark
         full = f"{self._text}.{name}"
-        if full in self._world.known or full in _REAL_OF_SPARK or full in _PIPELINES:
+        if full in self._world.known or full in _REAL_OF_SPARK or full in PIPELINES:
             return self._world.module(full)
         if name == "dlt" and self._world.is_absent(full):
             doubt(f"{full}, which is taken for dlt itself")
@@ -273,7 +283,11 @@ class World:
             ),
             "pyspark.dbutils.DBUtils": lambda *_: self.dbutils,
         }
-        self.known.update(dict.fromkeys(_PIPELINES, self._pipelines()))
+        self.known.update(dict.fromkeys(PIPELINES, self._pipelines()))
+        self.known.update({_FUNCTIONS + name: getattr(typing, name) for name in _OF_TYPING})
+        self.known.update(
+            {_FUNCTIONS + name: self.known.get(name) or importlib.import_module(name) for name in _OF_PYTHON}
+        )
         self.known.update({f"{_RUNTIME}.{name}": value for name, value in self.names.items()})
 
     @property
@@ -292,7 +306,7 @@ class World:
 
     def _pipelines(self) -> ModuleType:
         module = ModuleType("dlt")
-        module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module)
+        module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module, dp=module)
         module.__all__ = [*api.__all__, "dlt"]  # type: ignore[attr-defined]
         module.read = lambda name: self.spark.read.table(name)  # type: ignore[attr-defined]
         module.read_stream = lambda name: self.spark.readStream.table(name)  # type: ignore[attr-defined]
@@ -368,7 +382,8 @@ class World:
         if not self._installed(name):
             return []
         module = importlib.import_module(name)
-        return list(getattr(module, "__all__", None) or (n for n in vars(module) if not n.startswith("_")))
+        names = list(getattr(module, "__all__", None) or (n for n in vars(module) if not n.startswith("_")))
+        return [*names, *_BEFORE_SPARK_4] if f"{name}." == _FUNCTIONS else names
 
     def _installed(self, name: str) -> bool:
         return name.split(".")[0] in ("pyspark", "delta") and _spec(name)
