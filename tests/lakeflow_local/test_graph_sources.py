@@ -1213,14 +1213,31 @@ def test_functions_that_only_help_by_any_name_of_the_module(tmp_path):
                 def t(): return rows
         """,
     )
-    assert inputs(found) == {
-        "${source}_quarantine": ("${source}",),
-        "bronze_${self.entity}": (),
-        "${name}": ("bronze_${name}",),
-    }
+    assert [(dataset.name, dataset.inputs, dataset.line) for dataset in found.datasets] == [
+        ("${source}_quarantine", ("${source}",), 6),
+        ("bronze_${self.entity}", (), 11),
+        ("${name}", ("bronze_${name}",), 21),
+        ("bronze_${self.entity}", (), 15),
+    ]
     broken = "a.py:24: broken() is not called here, and not known without it: NameError: name 'nothing' is not defined"
     assert broken in found.notes
-    assert "a.py:15: another function defines bronze_${self.entity} too" in found.notes
+
+
+def test_rules_of_unknown_names_may_be_several(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from conf import rules
+
+            @dlt.table
+            @dlt.expect_all({name: rule.text for name, rule in rules.items() if rule.action == "WARN"})
+            @dlt.expect_all_or_drop({name: rule.text for name, rule in rules.items() if rule.action == "DROP"})
+            def t():
+                return spark.read.table("x")
+        """,
+    )
+    assert [action for _, _, action in rules(found)["t"]] == ["warn", "drop"]
 
 
 def test_a_sink_that_is_declared_again_is_one(tmp_path):

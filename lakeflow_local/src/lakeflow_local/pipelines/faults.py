@@ -11,6 +11,15 @@ def already_defined(dataset: Dataset, first: Place) -> str:
     return f"{dataset.name} is already defined at {first.file.name}:{first.line}; remove one"
 
 
+def expected_twice(dataset: Dataset) -> str | None:
+    """Two expectations of the dataset share a name."""
+    names = [each.name for each in dataset.expectations]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is None:
+        return None
+    return f"expectation {twice} is declared twice on {dataset.name}; names are unique for each dataset"
+
+
 def not_written(dataset: Dataset) -> str:
     what = "table" if dataset.sink is None else "sink"
     return f"no flow writes {dataset.name}; add one, or remove the {what}"

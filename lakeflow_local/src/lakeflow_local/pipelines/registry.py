@@ -12,6 +12,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines import faults
 from lakeflow_local.pipelines.graph import Dataset, Expectation, Flow, Hook, Place
 
 _PACKAGE = str(Path(__file__).resolve().parent)
@@ -46,12 +47,8 @@ class Registry:
     def _expected(self, function: Callable) -> list[Expectation]:
         return [rule for layer in _layers(function) for rule in self._expectations.get(id(layer), ())]
 
-    def close(self) -> tuple[list[Dataset], list[Flow]]:
-        """The declarations, complete.
-
-        Raises:
-            LakeflowError: two expectations of one dataset share a name.
-        """
+    def complete(self) -> tuple[list[Dataset], list[Flow]]:
+        """The declarations with their expectations."""
         for index, function in self._functions.items():
             if index >= 0 and (
                 expectations := [e for f in _layers(function) for e in self._expectations.get(id(f), ())]
@@ -59,15 +56,17 @@ class Registry:
                 dataset = self.datasets[index]
                 both = (*dataset.expectations, *expectations)
                 self.datasets[index] = dataclasses.replace(dataset, expectations=both)
-        for dataset in self.datasets:
-            names = [e.name for e in dataset.expectations]
-            for name in names:
-                if names.count(name) > 1:
-                    raise LakeflowError(
-                        f"expectation {name} is declared twice on {dataset.name}; names are unique for each dataset",
-                        file=dataset.place.file,
-                        line=dataset.place.line,
-                    )
+        return self.datasets, self.flows
+
+    def close(self) -> tuple[list[Dataset], list[Flow]]:
+        """The declarations, complete.
+
+        Raises:
+            LakeflowError: two expectations of one dataset share a name.
+        """
+        for dataset in self.complete()[0]:
+            if fault := faults.expected_twice(dataset):
+                raise LakeflowError(fault, file=dataset.place.file, line=dataset.place.line)
         return self.datasets, self.flows
 
 

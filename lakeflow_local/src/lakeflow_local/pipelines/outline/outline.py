@@ -239,7 +239,8 @@ def outline(
                 registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
         if any(registry.datasets for registry in registries):
-            _Assembly(found, world, names, False, alternatives=True).add(registries)
+            for group in _without_conflict(registries):
+                _Assembly(found, world, names, False).add(group)
         elif passed_over:
             first = passed_over[0]
             found.errors.append(Fault(str(first.file), first.line, first.message))
@@ -262,6 +263,19 @@ def _declared_by(function: Callable, world: World, given: tuple, whole: bool) ->
             if not open_ended or not isinstance(name := error.args[0], str) or name in options:
                 raise
             options[name] = world.spark if name == "spark" else world.stand_in(name)
+
+
+def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
+    """What different functions define under one name, only one of them does: they are apart."""
+    groups: list[tuple[dict[str, Place], list[Registry]]] = []
+    for registry in registries:
+        places = {each.name: each.place for each in registry.datasets}
+        fitting = (group for group in groups if all(group[0].get(name, at) == at for name, at in places.items()))
+        if (group := next(fitting, None)) is None:
+            groups.append(group := ({}, []))
+        group[0].update(places)
+        group[1].append(registry)
+    return [members for _, members in groups]
 
 
 def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
@@ -403,7 +417,7 @@ def _limited() -> Iterator[None]:
 class _Assembly:
     """Puts what the sources declare together."""
 
-    def __init__(self, found: Outline, world: World, names: Namespace, whole: bool, alternatives: bool = False):
+    def __init__(self, found: Outline, world: World, names: Namespace, whole: bool):
         self._found = found
         self._world = world
         self._names = names
@@ -412,9 +426,6 @@ class _Assembly:
         self._whole = whole
         # A source that is refused may define what is missing.
         self._incomplete = bool(found.errors)
-        # What different functions that nobody calls define under one name, only one of them does.
-        self._alternatives = alternatives
-        self._left_out: set[Place] = set()
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
         self._refused: set[str] = set()
@@ -424,11 +435,7 @@ class _Assembly:
         # A file of the folder that another one imports is a module, whose declarations count once.
         seen: set[tuple[str, Place]] = set()
         for registry in registries:
-            try:
-                datasets, its_flows = registry.close()
-            except LakeflowError as error:
-                self._fail(error.message, Place(error.file, error.line))
-                continue
+            datasets, its_flows = registry.complete()
             for dataset in datasets:
                 if (dataset.name, dataset.place) not in seen:
                     self._define(dataset)
@@ -436,8 +443,7 @@ class _Assembly:
             seen |= {(dataset.name, dataset.place) for dataset in datasets}
             seen |= {(flow.name, flow.place) for flow in its_flows}
         for flow in flows:
-            if flow.place not in self._left_out:
-                self._attach(flow)
+            self._attach(flow)
         for full, dataset in self._datasets.items():
             if not self._flows[full] and dataset.kind is not Kind.SINK and self._whole:
                 self._fail(faults.not_written(dataset), dataset.place)
@@ -454,18 +460,17 @@ class _Assembly:
                 dataset.place,
             )
             return
+        # A name that is not known may stand for several.
+        if (fault := faults.expected_twice(dataset)) and not unknown_parts(fault.partition(" is declared")[0]):
+            self._fail(fault, dataset.place)
         self._note_unknown_name(dataset)
         self._note_refused(dataset)
         full = self._full(dataset.name, dataset.kind)
         if (other := self._datasets.get(full)) is not None:
             fault = faults.already_defined(dataset, other.place)
-            again = dataset.place == other.place and (EACH in named(full) or dataset == other)
-            if self._alternatives or again:
-                if dataset.place != other.place:
-                    self._left_out.add(dataset.place)
-                told = f"another function defines {dataset.name} too" if self._alternatives else fault
+            if dataset.place == other.place and (EACH in named(full) or dataset == other):
                 if EACH not in named(full):
-                    self._found.notes.append(named(f"{dataset.place.file.name}:{dataset.place.line}: {told}"))
+                    self._found.notes.append(named(f"{dataset.place.file.name}:{dataset.place.line}: {fault}"))
             else:
                 self._fail(fault, dataset.place)
             return
