@@ -1288,3 +1288,31 @@ def test_a_main_block_with_arguments_of_its_own_and_a_queue(tmp_path):
     (dataset,) = found.datasets
     assert (dataset.kind, dataset.line, len(dataset.flows), len(dataset.inputs)) == ("streaming_table", 8, 1, 1)
     assert "parse_args().config" in dataset.name and "unknown" not in dataset.name
+
+
+def test_the_statements_of_a_file_may_stand_in_any_files_and_in_any_order(tmp_path):
+    statements = [
+        "CREATE OR REFRESH STREAMING TABLE raw (CONSTRAINT c EXPECT (a > 0) ON VIOLATION DROP ROW)",
+        "CREATE FLOW x AS INSERT INTO raw BY NAME SELECT * FROM STREAM z",
+        "CREATE FLOW w AS INSERT INTO ONCE raw BY NAME SELECT * FROM y",
+        "CREATE TEMPORARY VIEW v AS SELECT * FROM STREAM(LIVE.raw)",
+        "CREATE STREAMING TABLE t",
+        "APPLY CHANGES INTO LIVE.t FROM STREAM(LIVE.v) KEYS (a) SEQUENCE BY b",
+        "CREATE LIVE TABLE m AS SELECT * FROM LIVE.t JOIN other.raw USING (a)",
+    ]
+
+    def shape(order, files):
+        folder = tmp_path / "".join(map(str, (*order, files)))
+        texts = {f"f{n}__sql": ";\n".join(statements[i] for i in order[n::files]) for n in range(files)}
+        found = graph_of(folder, **texts)
+        assert not found.errors
+        return {
+            d.name: (d.kind, d.inputs, d.expectations, {(f.name, f.kind, f.inputs, f.once) for f in d.flows})
+            for d in found.datasets
+        }
+
+    expected = shape(range(7), 1)
+    assert {name: inputs for name, (_, inputs, *_) in expected.items()} == {
+        "raw": ("y", "z"), "v": ("raw",), "t": ("v",), "m": ("other.raw", "t"),
+    }  # fmt: skip
+    assert all(shape(order, files) == expected for order in (range(7), (6, 2, 0, 5, 3, 1, 4)) for files in (1, 3, 7))

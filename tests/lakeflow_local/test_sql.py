@@ -551,6 +551,23 @@ class TestRefused:
         assert flow.query in (None, "SELECT 1")
 
 
+UNFINISHED = [
+    ("SELECT a,\n  b FROM", "2: a table is missing after FROM"),
+    ("SELECT a FROM t WHERE b =", "1: the query ends after ="),
+    ("SELECT a FROM t\nJOIN", "2: a table is missing after JOIN"),
+    ("SELECT a FROM t,\nINNER JOIN u", "1: a table is missing after ,"),
+    ("SELECT a FROM (SELECT b FROM) u", "1: a table is missing after FROM"),
+    ("SELECT *\nSTREAM t", "2: expected FROM after *; found STREAM"),
+    ("SELECT 1,\nCASE WHEN a THEN CASE WHEN b THEN 1 END FROM t", "2: this CASE has no END"),
+]
+
+
+@pytest.mark.parametrize(("query", "message"), UNFINISHED)
+def test_a_query_that_is_cut_off_is_refused(query, message):
+    with pytest.raises(LakeflowError, match=re.escape(message)):
+        inputs(query, file=FILE)
+
+
 QUERIES = [
     ("SELECT * FROM LIVE.a JOIN `b c`.`D` ON true, STREAM e, STREAM(LIVE.f) g", "a `b c`.D e~ f~"),
     ("WITH a AS (SELECT * FROM a), b AS (SELECT * FROM a) SELECT * FROM b, c", "a c"),

@@ -612,7 +612,7 @@ class _Assembly:
                 DatasetOutline(
                     named(dataset.name),
                     kind.value,
-                    tuple(dict.fromkeys(name for flow in outlines for name in flow.inputs)),
+                    tuple(sorted({name for flow in outlines for name in flow.inputs})),
                     tuple(
                         Rule(described(e.name), described(e.predicate), e.action.value) for e in dataset.expectations
                     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlglot.tokens import Token, TokenType
 
@@ -34,6 +34,17 @@ _ENDS_OF_FROM = _SET_OPERATORS | frozenset({
 _AFTER_TABLE = _ENDS_OF_FROM | frozenset({
     "AS", "ON", "USING", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL", "SEMI", "ANTI", "PIVOT",
     "UNPIVOT", "TABLESAMPLE", "WATERMARK", "WITH",
+})  # fmt: skip
+# No table begins with these, and after an asterisk nothing else can follow.
+_NO_TABLE = frozenset({
+    "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "ON", "UNION",
+    "SELECT", ",", ")",
+})  # fmt: skip
+_AFTER_ASTERISK = _ENDS_OF_FROM | frozenset({"FROM", "REPLACE", "RENAME", "ILIKE", "AS"})
+_NO_END = frozenset({
+    "SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "ON", "BY", "JOIN", "IN", "IS", "LIKE", "RLIKE", "BETWEEN", "CASE",
+    "WHEN", "THEN", "ELSE", "HAVING", "QUALIFY", "UNION", "INTERSECT", "EXCEPT", "AS", "OVER", "USING", "VALUES", ",",
+    "=", "==", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "/", "%", "||", "::", "=>", "->", "|>", ".", ":",
 })  # fmt: skip
 
 
@@ -105,6 +116,21 @@ class _Reader:
             self.query(0, len(self.tokens), frozenset())
         except RecursionError:
             self.source.fail("this query is nested too deeply to be read", 0)
+        self.finished()
+
+    def finished(self) -> None:
+        """Refuses what nobody meant to end here; Spark's parser judges the rest."""
+        last = len(self.tokens) - 1
+        if self.word(last) in _NO_END and self.word(last - 1) not in (".", "AS"):
+            self.source.fail(f"the query ends after {self.tokens[last].text}", self.tokens[last].start)
+        opened: list[int] = []
+        for index in range(last + 1):
+            if self.word(index) == "CASE" and self.word(index - 1) != ".":
+                opened.append(index)
+            elif self.word(index) == "END" and self.word(index - 1) not in (".", "AS") and opened:
+                opened.pop()
+        if opened:
+            self.source.fail("this CASE has no END", self.tokens[opened[-1]].start)
 
     def word(self, index: int) -> str:
         return word(self.tokens[index]) if 0 <= index < len(self.tokens) else ""
@@ -145,8 +171,19 @@ class _Reader:
             elif here in _ENDS_OF_FROM:
                 from_clause = False
                 selected = selected or here == "SELECT"
+            elif here == "*" and before in ("SELECT", "DISTINCT", ",") and index + 1 < high:
+                self.after_asterisk(index + 1)
             start = here in _SET_OPERATORS or (start and here in ("ALL", "DISTINCT") and before in _SET_OPERATORS)
             index += 1
+        if expect:
+            self.no_table(high)
+
+    def no_table(self, index: int) -> NoReturn:
+        self.source.fail(f"a table is missing after {self.word(index - 1)}", self.tokens[index - 1].start)
+
+    def after_asterisk(self, index: int) -> None:
+        if is_name(self.tokens[index]) and self.word(index) not in _AFTER_ASTERISK:
+            self.source.fail(f"expected FROM after *; found {self.tokens[index].text}", self.tokens[index].start)
 
     def common_tables(self, index: int, high: int, scope: frozenset[str]) -> tuple[int, frozenset[str]] | None:
         """Reads `WITH name AS (…), …`; None where this WITH is another clause's."""
@@ -176,6 +213,8 @@ class _Reader:
     def relation(self, index: int, high: int, scope: frozenset[str]) -> int:
         """Reads what stands where a table is expected; gives the index of the token after it."""
         here = self.word(index)
+        if index >= high or here in _NO_TABLE:
+            self.no_table(index)
         if here == "LATERAL":
             return self.relation(index + 1, high, scope) if index + 1 < high else high
         if here == "VALUES":
