@@ -1223,6 +1223,24 @@ def test_functions_that_only_help_by_any_name_of_the_module(tmp_path):
     assert broken in found.notes
 
 
+def test_a_table_that_is_read_where_another_is_missing(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            @dlt.table
+            def t():
+                try:
+                    rows = spark.table("main.of.others")
+                except Exception:
+                    rows = dlt.read("empty")
+                return rows.join(spark.table("keys"), "k")
+        """,
+    )
+    assert inputs(found) == {"t": ("empty", "keys", "main.of.others")}
+
+
 def test_rules_of_unknown_names_may_be_several(tmp_path):
     found = graph_of(
         tmp_path,

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import CodeType, GeneratorType
 from typing import Any
 
+from pyspark.errors import AnalysisException
+
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import (
@@ -44,7 +46,13 @@ _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_
 _CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
 _WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lakeflow_fails__"
 _SLICE = "__lakeflow_slice__"
-_MEANT = (LakeflowError, NotebookExit, StopIteration)
+
+
+class NoTable(AnalysisException):
+    """A table that a source has an answer for, should it be missing."""
+
+
+_MEANT = (LakeflowError, NotebookExit, StopIteration, NoTable)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
 # These look at the frame that calls them.
@@ -72,6 +80,7 @@ _OF_PATTERNS: dict[str, Callable[[str], Any]] = {
     "sub": Unknown,
 }
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
+_READS = frozenset({"table", "read", "readStream", "read_stream", "sql"})
 _FILE_ERRORS = frozenset({"FileNotFoundError", "OSError", "IOError"})
 
 
@@ -138,7 +147,7 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        answered = [any(map(has, node.handlers)) for has in (_has_no_file, _has_other_module)]
+        answered = [any(map(has, node.handlers)) for has in (_has_no_file, _has_other_module, _has_other_table)]
         self.generic_visit(node)
         if any(answered):
             given: list[ast.expr] = [ast.Constant(each) for each in answered]
@@ -221,23 +230,36 @@ def _has_other_module(handler: ast.ExceptHandler) -> bool:
     return imports and (handler.type is None or bool(kinds & _IMPORT_ERRORS))
 
 
-_no_file = _other_module = 0
+def _has_other_table(handler: ast.ExceptHandler) -> bool:
+    """Whether an `except` clause reads another table where one is missing."""
+    return any(
+        isinstance(part, ast.Attribute) and part.attr in _READS for each in handler.body for part in ast.walk(each)
+    )
+
+
+_no_file = _other_module = _other_table = 0
 
 
 @contextmanager
-def _prepared(no_file: bool, other_module: bool) -> Iterator[None]:
-    """Within a `try` that has an answer to a missing file, or module, it is missing."""
-    global _no_file, _other_module
-    _no_file, _other_module = _no_file + no_file, _other_module + other_module
+def _prepared(no_file: bool, other_module: bool, other_table: bool) -> Iterator[None]:
+    """Within a `try` that has an answer to a missing file, or module, it is missing; a table may be."""
+    global _no_file, _other_module, _other_table
+    before = _no_file, _other_module, _other_table
+    _no_file, _other_module, _other_table = _no_file + no_file, _other_module + other_module, other_table
     try:
         yield
     finally:
-        _no_file, _other_module = _no_file - no_file, _other_module - other_module
+        _no_file, _other_module, _other_table = before
 
 
 def has_other_module() -> bool:
     """Whether the source has another module to import where one is missing."""
     return _other_module > 0
+
+
+def has_other_table() -> bool:
+    """Whether the source has another table to read where one is missing."""
+    return _other_table > 0
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -683,10 +683,14 @@ class _Assembly:
         read = _Read(streaming=False)
         followed, elsewhere = False, ""
         failure: BaseException | None = None
-        for answer, args in product((True, False), calls or ((),)):
+        has_fallback = False
+        for (answer, fallback), args in product(((True, False), (False, False), (True, True)), calls or ((),)):
+            if fallback and not has_fallback:
+                break
             try:
-                with _apart(flow.place.file.parent), one_way(answer), collecting(Registry()):
+                with _apart(flow.place.file.parent), one_way(answer, fallback) as way, collecting(Registry()):
                     result = function(*args)
+                has_fallback = has_fallback or way.has_fallback
             except (Exception, SystemExit) as error:
                 failure = failure or error
                 continue

@@ -95,26 +95,36 @@ class _Path:
         rounds: how often the condition at each place was asked.
         doubts: the places at which an answer was given, and on what it depends.
         views: the temporary views that were created on it.
+        fallback: whether tables that the source has an answer for, should they be missing, are missing.
+        has_fallback: whether there are any.
     """
 
     answer: bool = True
     rounds: dict[tuple[Any, int], int] = field(default_factory=dict)
     doubts: dict[tuple[str, int], str] = field(default_factory=dict)
     views: dict[str, Symbol] = field(default_factory=dict)
+    fallback: bool = False
+    has_fallback: bool = False
 
 
 _path = _Path()
 
 
 @contextmanager
-def one_way(answer: bool = True) -> Iterator[_Path]:
+def one_way(answer: bool = True, fallback: bool = False) -> Iterator[_Path]:
     """Conditions on what is not known begin anew, and give `answer` first; views that exist already stay."""
     global _path
-    before, _path = _path, _Path(answer, views=dict(_path.views))
+    before, _path = _path, _Path(answer, views=dict(_path.views), fallback=fallback)
     try:
         yield _path
     finally:
         _path = before
+
+
+def falls_back() -> bool:
+    """Whether the table is missing that a source reads where it has an answer to that."""
+    _path.has_fallback = True
+    return _path.fallback
 
 
 def doubt(text: str) -> FrameType:

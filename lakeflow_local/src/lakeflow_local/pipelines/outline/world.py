@@ -25,6 +25,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     TableRead,
     asking,
     doubt,
+    falls_back,
     is_unknown,
     known_parts,
     setting,
@@ -107,6 +108,8 @@ def _named(name: str, streaming: bool = False) -> Symbol:
     made = view(name)
     if made is not None:
         return made
+    if lenient.has_other_table() and falls_back():
+        raise lenient.NoTable(f"[TABLE_OR_VIEW_NOT_FOUND] {name}")
     return Symbol(name, frozenset({TableRead(without_live(name), streaming)}), streaming)
 
 
@@ -308,9 +311,14 @@ class World:
         module = ModuleType("dlt")
         module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module, dp=module)
         module.__all__ = [*api.__all__, "dlt"]  # type: ignore[attr-defined]
-        module.read = lambda name: self.spark.read.table(name)  # type: ignore[attr-defined]
-        module.read_stream = lambda name: self.spark.readStream.table(name)  # type: ignore[attr-defined]
-        module.readStream = module.read_stream  # type: ignore[attr-defined]
+
+        def read(name: Any) -> Symbol:
+            return self.spark.read.table(name)
+
+        def read_stream(name: Any) -> Symbol:
+            return self.spark.readStream.table(name)
+
+        module.__dict__.update(read=read, read_stream=read_stream, readStream=read_stream)
         return module
 
     def query(self, sqlQuery: Any = "", args: Any = None, **frames: Any) -> Symbol:
