@@ -275,7 +275,7 @@ def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
             groups.append(group := ({}, []))
         group[0].update(places)
         group[1].append(registry)
-    return [members for _, members in groups]
+    return [group for _, group in groups]
 
 
 def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
