@@ -1093,7 +1093,7 @@ def test_settings_that_are_taken_apart_and_checked(tmp_path):
         start + "${names}[…]": ("${path}[2].${names}[…]",),
         start + "last": ("${path}[2].last",),
     }
-    assert "a.py:14: depends on ${names}[…], which only a running pipeline knows" in found.notes
+    assert "a.py:14: depends on len(${names}[…]) > 3, which only a running pipeline knows" in found.notes
     assert any("comes from ${names}[…], which only a running pipeline knows; it stands for" in n for n in found.notes)
 
 
@@ -1334,3 +1334,39 @@ def test_the_statements_of_a_file_may_stand_in_any_files_and_in_any_order(tmp_pa
         "raw": ("y", "z"), "v": ("raw",), "t": ("v",), "m": ("other.raw", "t"),
     }  # fmt: skip
     assert all(shape(order, files) == expected for order in (range(7), (6, 2, 0, 5, 3, 1, 4)) for files in (1, 3, 7))
+
+
+def test_settings_whose_default_is_empty_stand_for_themselves_where_they_are_needed(tmp_path):
+    text = """
+        import dlt
+
+        suffix = spark.conf.get("suffix", "")
+        for name in filter(None, spark.conf.get("names", "").split(",")):
+            @dlt.table(name=name + suffix)
+            def t(): return spark.read.table("x")
+        {last}
+    """
+    found = graph_of(tmp_path, a__py=text.format(last=""))
+    assert inputs(found) == {"${names}[…]${suffix}": ("x",)}
+    found = graph_of(tmp_path, a__py=text.format(last="dlt.view(lambda: spark.table('y'), name='v' + suffix)"))
+    assert inputs(found) == {"v": ("y",)}
+    found = graph_of(tmp_path, a__py=text.format(last="raise ValueError(suffix)"))
+    assert [(fault.line, fault.message) for fault in found.errors] == [(8, "ValueError")]
+
+
+def test_texts_that_are_unknown_in_part_and_how_many_there_are(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import re
+            import dlt
+            from conf import tables
+
+            parts = spark.conf.get("table").split(".")
+            name = re.sub("[^a-z0-9]", "", f"{tables[0].name}-x_y").replace("x", "z")
+            if len(parts) == 3 and len([part for part in parts if part]) == 3:
+                @dlt.table(name=name)
+                def t(): return spark.read.table("x")
+        """,
+    )
+    assert inputs(found) == {"${conf.tables[0].name}zy": ("x",)}

@@ -27,6 +27,7 @@ from pyspark.errors import AnalysisException
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import (
+    EACH,
     Base,
     Symbol,
     Texts,
@@ -36,6 +37,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     doubt,
     is_unknown,
     known_parts,
+    on_known_parts,
     placeholder,
     shown,
     symbols_in,
@@ -266,12 +268,19 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if len(args) == 1 and isinstance(args[0], GeneratorType) and _takes_all(function):
         args = (list(args[0]),)
     owner = getattr(function, "__self__", None)
-    if isinstance(owner, str) and _is_wholly_unknown(owner) and function.__name__ in _OF_TEXTS:
-        return _OF_TEXTS[function.__name__](described(owner))
+    if isinstance(owner, str) and is_unknown(owner):
+        if _is_wholly_unknown(owner) and function.__name__ in _OF_TEXTS:
+            return _OF_TEXTS[function.__name__](described(owner))
+        if function.__name__ in ("replace", "translate"):
+            return on_known_parts(owner, lambda part: getattr(part, function.__name__)(*args, **kwargs))
     if isinstance(owner, re.Pattern) or getattr(function, "__module__", None) == "re":
-        text = next((each for each in reversed(args) if isinstance(each, str)), "")
+        at, text = next(
+            ((at, str(e)) for at, e in reversed([*enumerate(args)]) if isinstance(e, (str, Symbol))), (0, "")
+        )
         if _is_wholly_unknown(text) and function.__name__ in _OF_PATTERNS:
             return _OF_PATTERNS[function.__name__](described(text))
+        if is_unknown(text) and function.__name__ == "sub":
+            return on_known_parts(text, lambda part: function(*args[:at], part, *args[at + 1 :], **kwargs))
     declares = getattr(function, "__module__", None) == api.__name__
     if declares:
         kwargs = dict(_told(function, args, kwargs))
@@ -280,6 +289,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     if any(function is each for each in _NUMBERS) and is_unknown(args):
         text = _first_unknown(args)
         return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
+    if function is len and (isinstance(args[0], Symbol) or (isinstance(args[0], (list, tuple)) and _is_many(args[0]))):
+        return Symbol(f"len({_first_unknown(args[0])})")
     if args and isinstance(args[0], Symbol) and getattr(function, "__module__", None) in _OF_FILES:
         # As a number it would be an open file, such as the standard output.
         args = (str(args[0]), *args[1:])
@@ -318,6 +329,11 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if result is None and len(args) == 1 and is_unknown(args[0]):
             return Symbol(f"get({shown(args[0])})")
     return result
+
+
+def _is_many(values: Any) -> bool:
+    """Whether one of the values stands for as many as there are."""
+    return any(is_unknown(each) and EACH in _first_unknown(each) for each in values)
 
 
 def _takes_all(function: Any) -> bool:

@@ -217,10 +217,8 @@ def outline(
     # Faults of files that only lie beside the sources of a pipeline.
     beside: list[Fault] = []
     for path in sources:
-        world.open_names = False
-        loaders.append(loader := _Loader(path, world, found, configuration))
-        with _caught(found, path, found.errors if len(sources) == 1 or _may_define(path) else beside):
-            loader.load(path)
+        errors = found.errors if len(sources) == 1 or _may_define(path) else beside
+        loaders.append(_loaded(path, world, found, errors, configuration))
     registries = [loader.registry for loader in loaders]
     _Assembly(found, world, names, whole).add(registries)
     if found.datasets:
@@ -248,6 +246,26 @@ def outline(
             found.errors.append(_without_dataset(sources, world.absent))
     forget_modules()
     return found
+
+
+def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], configuration: Mapping[str, str]) -> _Loader:
+    """Follows a source; once more, if it fails or declares nothing, with what its empty settings stand for."""
+    tried: list[tuple[_Loader, list[str], list[Fault]]] = []
+    for given in (True, False):
+        world.begin_again(given)
+        notes, faults = len(found.notes), len(errors)
+        loader = _Loader(path, world, found, configuration)
+        with _caught(found, path, errors):
+            loader.load(path)
+        declares = bool(loader.registry.datasets or loader.registry.flows) and len(errors) == faults
+        if declares or (given and not world.defaults.had_empty):
+            return loader
+        tried.append((loader, found.notes[notes:], errors[faults:]))
+        del found.notes[notes:], errors[faults:]
+    loader, its_notes, its_faults = tried[0]
+    found.notes += its_notes
+    errors += its_faults
+    return loader
 
 
 def _declared_by(function: Callable, world: World, given: tuple, whole: bool) -> Registry:

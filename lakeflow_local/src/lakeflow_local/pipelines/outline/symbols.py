@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, NamedTuple
@@ -67,6 +68,13 @@ def named(text: str) -> str:
 def known_parts(text: str) -> str:
     """The text without its placeholders."""
     return _PLACEHOLDER.sub("", text)
+
+
+def on_known_parts(text: str, change: Callable[[str], str]) -> str:
+    """The text with its known parts changed, and its placeholders left whole."""
+    ends = [0, *(end for found in _PLACEHOLDER.finditer(text) for end in found.span()), len(text)]
+    parts = [text[start:end] for start, end in pairwise(ends)]
+    return "".join(part if at % 2 else change(part) for at, part in enumerate(parts))
 
 
 def has_pieces(text: str) -> bool:

@@ -88,6 +88,7 @@ class _Reader(Symbol):
         return result
 
 
+_EMPTY = frozenset({"", "[]", "{}"})
 _CONSTANT = re.compile(r"[^\W\d]\w*(?:\.\w+|\['[^']*'\])*")
 # json.`/folder`: files, not a table.
 _FILES = re.compile(r"(?:avro|binaryFile|csv|delta|json|orc|parquet|text|xml)\.`[^`]*/", re.IGNORECASE)
@@ -137,18 +138,36 @@ class _Session(Symbol):
         return super().__getattr__(name)
 
 
+class _Defaults:
+    """The defaults of settings that were not given.
+
+    Attributes:
+        given: whether those that are empty count too: a source may need what they stand for.
+        had_empty: whether a source asked for one that is empty.
+    """
+
+    def __init__(self) -> None:
+        self.given = True
+        self.had_empty = False
+
+    def of(self, key: str, default: Any) -> Any:
+        """The default of a setting, or what stands for it: what may be missing is there as a rule."""
+        if isinstance(default, str) and default in _EMPTY:
+            self.had_empty = True
+            return default if self.given else setting(key)
+        return setting(key) if default is None else default
+
+
 class _Conf(Symbol):
     """`spark.conf`, and `dbutils.widgets`, whose values are the pipeline's configuration."""
 
-    def __init__(self, text: str, configuration: Mapping[str, str]):
+    def __init__(self, text: str, configuration: Mapping[str, str], defaults: _Defaults):
         super().__init__(text)
         object.__setattr__(self, "_values", dict(configuration))
+        object.__setattr__(self, "_defaults", defaults)
 
-    def get(self, key: str, *default: Any) -> Any:
-        if str(key) in self._values:
-            return self._values[str(key)]
-        # What may be missing is there as a rule.
-        return setting(str(key)) if not default or default[0] is None else default[0]
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._defaults.of(str(key), self._values.get(str(key), default))
 
     getArgument = get
 
@@ -270,9 +289,10 @@ class World:
         self.absent: dict[str, tuple[str, int] | None] = {}
         self.open_names = False
         self.given: set[str] = set()
-        self.conf = _Conf("spark.conf", configuration)
+        self.defaults = _Defaults()
+        self.conf = _Conf("spark.conf", configuration, self.defaults)
         self.spark = _Session(self)
-        self.dbutils = _Utils(_Conf("dbutils.widgets", configuration))
+        self.dbutils = _Utils(_Conf("dbutils.widgets", configuration, self.defaults))
         self.builtins = _Builtins(self)
         self._modules: dict[Path, ModuleType] = {}
         streams = {name: io.StringIO() for name in ("stdin", "stdout", "stderr")}
@@ -280,7 +300,7 @@ class World:
         ends = {name: Symbol(f"os.{name}") for name in ("_exit", "abort")}
         self.known: dict[str, Any] = {
             "sys": self._sys,
-            "os": _copy(os, **ends, environ=_Environment(), getenv=_getenv),
+            "os": _copy(os, **ends, environ=(environment := _Environment(self.defaults)), getenv=environment.get),
             "importlib": _copy(
                 importlib, import_module=self._imported, reload=lambda module: module, util=Symbol("importlib.util")
             ),
@@ -320,6 +340,13 @@ class World:
 
         module.__dict__.update(read=read, read_stream=read_stream, readStream=read_stream)
         return module
+
+    def begin_again(self, given: bool) -> None:
+        """Sources are followed anew, and modules with them; `given` says whether empty defaults count."""
+        self.open_names = self.defaults.had_empty = False
+        if given != self.defaults.given:
+            self.defaults.given = given
+            self._modules.clear()
 
     def query(self, sqlQuery: Any = "", args: Any = None, **frames: Any) -> Symbol:
         """`spark.sql`: what the text reads, as far as it is a query."""
@@ -508,6 +535,9 @@ class _Folder(ModuleType):
 class _Environment(Mapping):
     """`os.environ`, in which each variable has a value."""
 
+    def __init__(self, defaults: _Defaults):
+        self._defaults = defaults
+
     def __getitem__(self, key: str) -> str:
         return os.environ.get(key) or setting(key)
 
@@ -518,15 +548,10 @@ class _Environment(Mapping):
         return len(os.environ)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return _getenv(key, default)
+        return self._defaults.of(key, os.environ.get(key, default))
 
     def __setitem__(self, key: str, value: str) -> None:
         pass
-
-
-def _getenv(key: str, default: Any = None) -> Any:
-    value = os.environ.get(key, default)
-    return setting(key) if value is None else value
 
 
 def _exit(*_: Any) -> None:
