@@ -21,6 +21,9 @@ CREDIT_NOTE = "381"
 CREDIT_TYPES = frozenset({"81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "502", "503", "532"})
 """UNTDID 1001 codes of the credit notes of EN 16931: their amounts reduce what was sold, though written positive."""
 
+NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})", re.ASCII)
+"""A DECIMAL as it is landed; what is longer is none, so that all of them can be reckoned with."""
+
 
 class Type(enum.StrEnum):
     TEXT = "text"
@@ -229,7 +232,7 @@ def _object_problems(
     value: Mapping[str, Any], fields: tuple[Field, ...], prefix: str, only_refusing: bool
 ) -> Iterator[str]:
     known = {field.name for field in fields}
-    yield from (f"{prefix}{name} is not a field of the contract" for name in value if name not in known)
+    yield from (f"{prefix}{_shown(name)} is not a field of the contract" for name in value if name not in known)
     for field in fields:
         path = f"{prefix}{field.name}"
         content = value.get(field.name)
@@ -256,7 +259,12 @@ def _object_problems(
             yield f"{path} is not {_EXPECTED[field.type]}"
 
 
+def _shown(name: str) -> str:
+    return name if re.fullmatch(r"\w{1,60}", name) else ascii(name[:60])
+
+
 _EXPECTED = {
+    Type.TEXT: "text in Unicode",
     Type.INTEGER: "an integer",
     Type.DECIMAL: "a decimal number (amounts have at most two decimals)",
     Type.DATE: "a date YYYY-MM-DD",
@@ -264,6 +272,9 @@ _EXPECTED = {
 
 
 def _is_valid(text: str, field: Field, only_refusing: bool) -> bool:
+    # JSON can hold halves of characters, which no file can.
+    if re.search("[\ud800-\udfff]", text):
+        return False
     if only_refusing and not field.required and field.type in (Type.DATE, Type.INTEGER):
         return True
     if field.type is Type.DATE:
@@ -277,7 +288,7 @@ def _is_valid(text: str, field: Field, only_refusing: bool) -> bool:
     if field.type is Type.INTEGER:
         return re.fullmatch(r"\d+", text, re.ASCII) is not None
     if field.type is Type.DECIMAL:
-        if not re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)", text, re.ASCII):
+        if not NUMBER.fullmatch(text):
             return False
         return only_refusing or field.scale is None or not text.partition(".")[2][field.scale :].strip("0")
     return True

@@ -9,6 +9,7 @@ from io import BytesIO
 from fpdf import FPDF
 from lxml import etree
 from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, RectangleObject
 
 from ingest.invoices.contract import CREDIT_TYPES, Document
 
@@ -495,6 +496,33 @@ def hybrid(xml: bytes, *, name: str = "factur-x.xml", pages: bytes | None = None
     out = BytesIO()
     writer.write(out)
     return out.getvalue()
+
+
+def painted(instructions: bytes, *, on_a_form: bool = False) -> bytes:
+    """A PDF of one page painted by these instructions, whose font is F1, directly or by a form."""
+    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+    resources = _dictionary({"/Font": _dictionary({"/F1": _dictionary(font)})})
+    stream = DecodedStreamObject()
+    stream.set_data(instructions)
+    stream = stream.flate_encode()
+    writer = PdfWriter()
+    page = writer.add_blank_page(595, 842)
+    if on_a_form:
+        stream.update(_dictionary({"/Type": "/XObject", "/Subtype": "/Form", "/Resources": resources}))
+        stream[NameObject("/BBox")] = RectangleObject((0, 0, 595, 842))
+        resources = _dictionary({"/XObject": _dictionary({"/X": writer._add_object(stream)})})
+        stream = DecodedStreamObject()
+        stream.set_data(b"/X Do")
+    page.update({NameObject("/Contents"): writer._add_object(stream), NameObject("/Resources"): resources})
+    out = BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def _dictionary(entries: dict) -> DictionaryObject:
+    return DictionaryObject(
+        {NameObject(key): NameObject(value) if isinstance(value, str) else value for key, value in entries.items()}
+    )
 
 
 LABELS = {

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.invoices import contract, generator
-from ingest.invoices.readers import Refused, read
+from ingest.invoices.readers import Refused, pdf, printed, read
 from tests.ingest import invoice_files as files
 
 REAL = json.loads((Path(__file__).parents[1] / "fixtures" / "invoices" / "hk-00001.json").read_text())
@@ -302,6 +302,21 @@ class TestPrinted:
         with pytest.raises(Refused, match="may mean two days"):
             read(files.printed(REAL | {"invoice_date": "2024-01-02"}, date_format="%d/%m/%Y"), source_file="given")
 
+    @pytest.mark.parametrize(
+        ("page", "reason"),
+        [
+            (b" " * (pdf.MAX_PAGE_BYTES + 1), "unpacks to more than a printed page holds"),
+            (b" " * 80_000_000, "unpacks to too much"),
+            (b"BT /F1 1 Tf (%s) Tj ET" % (b"a" * (printed.MAX_CHARACTERS + 1)), "has more than 20000 characters"),
+        ],
+        ids=["page", "bomb", "flood"],
+    )
+    @pytest.mark.parametrize("on_a_form", [False, True])
+    def test_pages_that_unpack_to_too_much_are_refused(self, page, reason, on_a_form):
+        with pytest.raises(Refused, match=reason) as refused:
+            read(files.painted(page, on_a_form=on_a_form), source_file="given")
+        assert "\n" not in refused.value.reason
+
     def test_other_pages_are_refused(self):
         blank = files.hybrid(b"no xml", name="notes.txt")
         with pytest.raises(Refused, match="no text; a scanned page is not read"):
@@ -552,7 +567,7 @@ class TestTotals:
         content = files.ubl(minimal(subtotal_amount=written))
         assert read_document(content)["subtotal_amount"] == read
 
-    @pytest.mark.parametrize("written", ["1,000.00", "ten", "1e3", "NaN", "--1"])
+    @pytest.mark.parametrize("written", ["1,000.00", "ten", "1e3", "NaN", "--1", "1" * 1_000_000, "." + "1" * 41])
     def test_what_is_no_number_is_refused(self, written):
         with pytest.raises(Refused, match="subtotal_amount is not a decimal number"):
             read(files.ubl(minimal(subtotal_amount=written)), source_file="given")
@@ -731,6 +746,15 @@ class TestJson:
         assert read(json.dumps(one, indent=2).encode(), source_file="f") == [one | {"source_file": "f"}]
         content = f"{json.dumps(one)}\n{json.dumps(two)}\n".encode()
         assert [document["invoice_number"] for document in read(content, source_file="f")] == ["1", "2"]
+
+    def test_halves_of_characters_are_refused(self):
+        for document, reason in (
+            (minimal(seller={"name": "\ud800"}), "seller.name is not text in Unicode"),
+            (minimal() | {"\ud800": "1"}, r"'\\ud800' is not a field of the contract"),
+        ):
+            with pytest.raises(Refused, match=reason) as refused:
+                read(json.dumps(document).encode(), source_file="f")
+            assert refused.value.reason.encode()
 
     def test_a_file_with_one_bad_line_is_refused_as_a_whole(self):
         content = f"{json.dumps(minimal())}\n{{}}\n".encode()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 from lxml.etree import QName
 from pypdf import PdfReader
-from pypdf.errors import DependencyError
+from pypdf.errors import DependencyError, LimitReachedError
 
 from ingest.invoices.readers import xml
 from ingest.invoices.readers.errors import Refused
+
+MAX_PAGE_BYTES = 2 * 1024 * 1024
+"""What is painted on one page has no more, images aside; the company's pages have some 20 KiB."""
 
 # The newest standard first, where a file follows two of them.
 _NAMES = ("factur-x.xml", "xrechnung.xml", "zugferd-invoice.xml")
@@ -47,11 +51,50 @@ def attached_invoice(content: bytes, is_invoice: Callable[[QName], bool]) -> byt
     return None
 
 
-def _attached(content: bytes) -> dict[str, bytes]:
+def check_pages(content: bytes) -> None:
+    """Keeps pages that unpack to more than a printed one holds from the reader of pages, which has no limit.
+
+    Raises:
+        Refused: the PDF cannot be opened, or a page or a form on it is too large.
+    """
+    with _opened(content) as reader:
+        for page in reader.pages:
+            contents = page.get_contents()
+            streams = [] if contents is None else [contents]
+            waiting, seen = [page.get("/Resources")], set()
+            while waiting:
+                resources = waiting.pop()
+                objects = resources.get_object().get("/XObject") if resources is not None else None
+                for found in objects.get_object().values() if objects is not None else ():
+                    form = found.get_object()
+                    if form.get("/Subtype") == "/Form" and id(form) not in seen:
+                        seen.add(id(form))
+                        streams.append(form)
+                        waiting.append(form.get("/Resources"))
+            if any(len(stream.get_data()) > MAX_PAGE_BYTES for stream in streams):
+                raise Refused("a page of the PDF unpacks to more than a printed page holds", "printed")
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[PdfReader]:
     try:
         reader = PdfReader(BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
             raise Refused("the PDF is encrypted", "pdf")
+        yield reader
+    except Refused:
+        raise
+    except DependencyError:
+        raise Refused("the PDF is encrypted", "pdf") from None
+    except LimitReachedError:
+        raise Refused("the PDF unpacks to too much", "pdf") from None
+    except Exception as error:
+        # What a damaged file makes pypdf stumble over raises errors of many kinds, most of them not its own.
+        raise Refused(f"the PDF is damaged ({type(error).__name__})", "pdf") from None
+
+
+def _attached(content: bytes) -> dict[str, bytes]:
+    with _opened(content) as reader:
         found: dict[str, bytes] = {}
         for specification in _specifications(reader):
             name = str(specification.get("/UF") or specification.get("/F") or "").strip().lower()
@@ -60,13 +103,6 @@ def _attached(content: bytes) -> dict[str, bytes]:
             if data is not None:
                 found.setdefault(name, data.get_object().get_data())
         return found
-    except Refused:
-        raise
-    except DependencyError:
-        raise Refused("the PDF is encrypted", "pdf") from None
-    except Exception as error:
-        # What a damaged file makes pypdf stumble over raises errors of many kinds, most of them not its own.
-        raise Refused(f"the PDF is damaged ({type(error).__name__})", "pdf") from None
 
 
 def _specifications(reader: PdfReader) -> Iterator[Any]:

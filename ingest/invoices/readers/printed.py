@@ -19,10 +19,13 @@ from typing import Any
 import pdfplumber
 
 from ingest.invoices.contract import CREDIT_NOTE, INVOICE, Document
+from ingest.invoices.readers import pdf
 from ingest.invoices.readers.errors import Refused
 from ingest.invoices.readers.xml import compact
 
 MAX_PAGES = 100
+MAX_CHARACTERS = 20_000
+"""Of a page; comparing them all takes the square of their number."""
 
 _ROW_TOLERANCE = 3.0  # points that the baselines of bold and plain words in a row differ by
 _CENT = Decimal("0.01")
@@ -205,11 +208,14 @@ def _document(rows: list[Row], header: int) -> Document:
 
 def _rows(content: bytes) -> Iterator[Row]:
     """The rows of all pages, from top to bottom, each from left to right."""
+    pdf.check_pages(content)
     try:
         with pdfplumber.open(BytesIO(content)) as document:
             if len(document.pages) > MAX_PAGES:
                 raise Refused(f"the PDF has more than {MAX_PAGES} pages and no XML attached", "printed")
             for number, page in enumerate(document.pages):
+                if len(page.chars) > MAX_CHARACTERS:
+                    raise Refused(f"a page of the PDF has more than {MAX_CHARACTERS} characters", "printed")
                 words = page.dedupe_chars().extract_words(extra_attrs=["size"])
                 words.sort(key=lambda word: (word["bottom"], word["x0"]))
                 row: list[dict[str, Any]] = []

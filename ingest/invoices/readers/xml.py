@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from lxml import etree
 
-from ingest.invoices.contract import Document
+from ingest.invoices.contract import NUMBER, Document
 from ingest.invoices.readers.errors import Refused
 
 Element: TypeAlias = etree._Element
@@ -22,7 +22,6 @@ MARKS_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
 
 _UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\x00": "utf-16-le", b"\x00<": "utf-16-be"}
 _DECLARATION = re.compile(rb"^\s*<\?xml\s[^>]*\?>")
-_XML_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _CENT = Decimal("0.01")
 _ATTACHED_TEXT = "{*}Attachment/{*}ExternalReference/{*}Description"
 
@@ -157,14 +156,14 @@ def attribute(element: Element | None, path: str, key: str) -> str | None:
 
 def number(written: str | None) -> str | None:
     """A number as JSON's readers write it, `0.5` for `.5`; what is no number is left for the contract to refuse."""
-    if written is None or not _XML_NUMBER.fullmatch(written):
+    if written is None or not NUMBER.fullmatch(written):
         return written
     return f"{Decimal(written):f}"
 
 
 def decimal(written: str | None) -> Decimal | None:
     """None for what is no number."""
-    return Decimal(written) if written is not None and _XML_NUMBER.fullmatch(written) else None
+    return Decimal(written) if written is not None and NUMBER.fullmatch(written) else None
 
 
 def flag(written: str | None) -> str:
@@ -175,7 +174,7 @@ def flag(written: str | None) -> str:
 def amount(written: str | None) -> str | None:
     """Money with two decimals; more of them only where they are not zero."""
     plain = number(written)
-    if plain is None or not _XML_NUMBER.fullmatch(plain):
+    if plain is None or not NUMBER.fullmatch(plain):
         return plain
     exact = Decimal(plain)
     # What quantize cannot do without rounding stays as it is.
@@ -187,7 +186,7 @@ def amount(written: str | None) -> str | None:
 def total(amounts: Iterable[str | None]) -> str | None:
     """The sum of amounts; None if there is none or one is no number."""
     given = [value for value in amounts if value is not None]
-    if not given or any(not _XML_NUMBER.fullmatch(value) for value in given):
+    if not given or any(not NUMBER.fullmatch(value) for value in given):
         return None
     return amount(f"{sum(map(Decimal, given)):f}")
 
