@@ -369,6 +369,18 @@ class TestLines:
         (read,) = read_one(files.ubl(minimal(lines=[line | {"line_net_amount": net}])))["lines"]
         assert read.get("price_base_quantity") == expected
 
+    @pytest.mark.parametrize(("net", "is_of_line"), [("130.68", True), ("132.00", False)])
+    def test_an_allowance_at_the_price_that_leads_to_the_amount_is_the_lines(self, net, is_of_line):
+        line = {"line_number": "1", "quantity": "44", "unit_price": "3", "line_net_amount": net}
+        allowance = (
+            b"<cac:AllowanceCharge><cbc:ChargeIndicator>false</cbc:ChargeIndicator><cbc:Amount>1.32</cbc:Amount>"
+        )
+        content = files.ubl(minimal(lines=[line]))
+        content = content.replace(b"</cbc:PriceAmount>", b"</cbc:PriceAmount>%s</cac:AllowanceCharge>" % allowance)
+        (read,) = read_one(content)["lines"]
+        expected = [{"is_charge": "false", "amount": "1.32"}] if is_of_line else None
+        assert read.get("allowance_charges") == expected
+
     def test_lines_below_a_missing_one_are_lines(self):
         below = self.nested("10.00", "4.00", "6.00")
         below["lines"][0]["parent_line_id"] = "0"

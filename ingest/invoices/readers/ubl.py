@@ -332,9 +332,17 @@ def _line(line: Element) -> Document:
     written, base, price, net = (
         decimal(values[field]) for field in ("quantity", "price_base_quantity", "unit_price", "line_net_amount")
     )
-    if None not in (written, price, net) and written == base not in (0, 1) and abs(written * price - net) <= _CENT:
+    if None in (written, price, net):
+        return values
+    if written == base not in (0, 1) and abs(written * price - net) <= _CENT:
         # Some repeat the quantity, though the price is for one.
         del values["price_base_quantity"]
+    of_price = line.find("Price")
+    entries = [] if of_price is None else _allowance_charges(of_price)
+    change = decimal(total((charged(entries, True), _negative(charged(entries, False)))))
+    if change and abs(written * price + change - net) <= _CENT:
+        # In Jordan a discount that stands with the price is the line's, and not in the price yet.
+        values["allowance_charges"] += entries
     return values
 
 
