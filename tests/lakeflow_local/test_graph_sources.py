@@ -430,9 +430,26 @@ def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
             # MAGIC import dlt
             # MAGIC @dlt.view
             # MAGIC def v(): return spark.table("x")
+            # COMMAND ----------
+            %sql
+            CREATE LIVE VIEW w AS SELECT 1
+            # COMMAND ----------
+            %pip install x
+            @dlt.view
+            def x(): return spark.table("w")
+        """,
+        c__sql="""            %sql
+            CREATE LIVE VIEW y AS SELECT 1
+            -- COMMAND ----------
+            -- magic without MAGIC
+            %python
+            import dlt
+            @dlt.view
+            def z(): return spark.table("y")
         """,
     )
     assert kinds(found) == {
+        **dict.fromkeys("wxyz", "temporary_view"),
         "silver.known": "materialized_view",
         "silver.next": "materialized_view",
         "users": "streaming_table",
@@ -443,6 +460,10 @@ def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
         "silver.next": (27, ("silver.known",)),
         "users": (4, ("a.b",)),
         "v": (7, ("x",)),
+        "w": (11, ()),
+        "x": (14, ("w",)),
+        "y": (2, ()),
+        "z": (7, ("y",)),
     }
     assert rules(found)["silver.known"] == [("c", "a > 0", "warn"), ("d", "b IS NOT NULL", "drop")]
     assert found.notes == [
@@ -1148,7 +1169,7 @@ def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch,
     files = {
         "databricks.yml": """\
             bundle: {name: shop}
-            include: ["resources/*.yml", "resources/*/*.yml"]
+            include: ["resources/*.yml", "resources/*/*.yml", "resources/**/*.yml"]
             variables: {catalog: {description: given when it is deployed}}
             targets: {dev: {mode: sit, default: true}}
             """,
@@ -1178,6 +1199,8 @@ def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch,
     for what, expected in {**drawn, ".": drawn["raw-orders"] + drawn["clean"]}.items():
         assert cli.main(["pipelines", "graph", what, "--json"]) == 0
         assert [[d["name"], d["inputs"]] for d in json.loads(capsys.readouterr().out)["datasets"]] == expected
+    assert cli.main(["pipelines", "graph", "clean"]) == 0
+    assert "defined" not in capsys.readouterr().err  # twice, by two patterns
     assert cli.main(["pipelines", "graph", "connect"]) == 1
     assert "ingestion_definition" in capsys.readouterr().err
 

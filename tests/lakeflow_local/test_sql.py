@@ -233,6 +233,7 @@ class TestClauses:
         "LOCATION '/x'",
         "USING DELTA",
         "WITH ROW FILTER c.s.f ON (a, 'b')",
+        "DEFAULT COLLATION UTF8_BINARY",
     )
 
     @pytest.mark.parametrize("turn", range(len(CLAUSES)))
@@ -460,6 +461,12 @@ class TestFiles:
         text = "SET a = b\n-- COMMAND ----------\n-- MAGIC %python\n-- MAGIC print('x')"
         assert [statement.key for statement in statements(text)] == ["a"]
 
+    def test_magic_commands_may_stand_without_their_comment(self):
+        text = (
+            "-- x\n%sql\nSET a = b; SET c = d\n-- COMMAND ----------\n%python\nprint('it is')\n-- COMMAND ----------\n"
+        )
+        assert [(x.key, x.line) for x in statements(f"{text}\n %sql SET e = f")] == [("a", 3), ("c", 3), ("e", 9)]
+
     def test_semicolons_count_outside_strings_and_comments(self):
         text = """;; -- a; it's
             CREATE LIVE TABLE `a;b` COMMENT ";" AS SELECT ';', r'\\', 'it''s;', "\\";" /* ; /* ; */ ; */ ;
@@ -512,6 +519,7 @@ REFUSED = [
     ("CREATE SCHEMA s", "CREATE SCHEMA is not a statement of a pipeline"),
     ("SET VARIABLE x = 1", "SET VARIABLE is not a statement of a pipeline"),
     ("SET a b c d", "expected SET key = value; found SET a b c"),
+    ("CREATE VIEW v LANGUAGE YAML AS $$a: b$$", "VIEW v WITH METRICS is not a statement of a pipeline"),
     ("CREATE VIEW v WITH METRICS LANGUAGE YAML AS $$it's$$", "VIEW v WITH METRICS is not a statement of a pipeline"),
     ("CREATE OR REFRESH STREMING TABLE t AS SELECT 1", "CREATE OR REFRESH STREMING is not a statement of a pipeline"),
     ("AUTO CDC INTO t FROM s", "AUTO CDC INTO needs a flow's name"),
@@ -521,6 +529,7 @@ REFUSED = [
 UNSUPPORTED = [
     ("CREATE STREAMING TABLE t USING parquet AS SELECT 1", "USING parquet"),
     ("CREATE GLOBAL TEMPORARY VIEW v AS SELECT 1", "CREATE GLOBAL TEMPORARY VIEW"),
+    ("CREATE VIEW v DEFAULT COLLATION UNICODE_CI AS SELECT 1", "DEFAULT COLLATION UNICODE_CI"),
 ]
 
 NOT_DONE = [
@@ -596,6 +605,7 @@ class TestInputs:
         [
             *QUERIES,
             ("SELECT * FROM STREAM read_files('/x'), range(3), f((SELECT 1 FROM t)), g(TABLE(u), TABLE v)", "t u v"),
+            ("SELECT * FROM STREAM(TABLE(t)) JOIN TABLE(s.u), TABLE(f(1)), TABLE(SELECT * FROM v)", "t~ s.u v"),
             ("SELECT * FROM table_changes('s.t', 0), event_log(TABLE(x)), event_log('id')", "s.t"),
             ("SELECT * FROM IDENTIFIER(:schema || '.t') JOIN STREAM(IDENTIFIER('u'))", "bronze.t u~"),
             ("INSERT INTO x SELECT * FROM t", "t"),

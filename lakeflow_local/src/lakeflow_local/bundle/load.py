@@ -241,14 +241,17 @@ def _user() -> str:
 def _read_all(root: Path, file: Path, faults: list[LakeflowError]) -> Value:
     tree = read(file, faults)
     owners: dict[tuple[str, str], Value] = {}
+    known = {file}
     for pattern in tree.sequence("include"):
         found = sorted(path for path in root.glob(str(pattern.data)) if path.is_file())
         # As in Databricks' CLI: only a file that is named has to be there.
         if not found and not re.search(r"[*?\[]", str(pattern.data)):
             faults.append(pattern.error(f"include: no file matches {pattern.data}"))
         for included in found:
-            if included == file:
+            # Two patterns may match one file.
+            if included in known:
                 continue
+            known.add(included)
             part = read(included, faults)
             for key in ("include", "bundle"):
                 if key in part:

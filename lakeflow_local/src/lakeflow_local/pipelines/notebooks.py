@@ -21,6 +21,10 @@ SUFFIXES = (".py", ".sql", ".ipynb")
 _HEADER = re.compile(r"\A\s*# Databricks notebook source[ \t]*\r?\n")
 _SEPARATOR = re.compile(r"^(?:#|--)[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
 _MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
+# The same as a cell shows it.
+_BARE_MAGIC = re.compile(r"^%([a-z][\w-]*)[ \t]*(.*)$")
+_MAGICS = re.compile(r"^(?:--[ \t]*MAGIC|%[a-z])", re.MULTILINE)
+_LANGUAGES = frozenset({SQL, PYTHON, "py", RUN, "md", "md-sandbox", "scala", "r", "sh", "fs"})
 _DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
 # IPython takes pip for %pip too.
 _SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!|pip\s+install\b)")
@@ -70,7 +74,7 @@ def cells(text: str, path: Path, *, markdown: bool = False) -> list[Cell]:
 
 def of_other_languages(text: str) -> list[Cell]:
     """The cells of a SQL notebook that are not SQL, Markdown left out."""
-    return [cell for cell in _split(text) if cell.language not in (SQL, MARKDOWN)] if "MAGIC" in text else []
+    return [cell for cell in _split(text) if cell.language not in (SQL, MARKDOWN)] if _MAGICS.search(text) else []
 
 
 def defines(text: str) -> bool:
@@ -96,6 +100,10 @@ def _cell(body: str, line: int, plain: str) -> list[Cell]:
     """A cell; `plain` is the language of those without a magic command."""
     comment = "#" if plain == PYTHON else "--"
     lines = body.split("\n")
+    code = next((index for index, text in enumerate(lines) if text.strip() and not text.startswith(comment)), 0)
+    bare = _BARE_MAGIC.match(lines[code])
+    if bare and (plain == SQL or bare[1] in _LANGUAGES):
+        return _of_magic(bare[1], "\n".join([bare[2], *lines[code + 1 :]]), line + code)
     magic = [m[1] if (m := _MAGIC_LINE.match(text)) else None for text in lines]
     first = next((index for index, text in enumerate(magic) if text), None)
     if first is None or any(text.strip() and not text.lstrip().startswith(comment) for text in lines[:first]):
@@ -151,7 +159,7 @@ def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
     if stripped.startswith("%") and not stripped.startswith("%%"):
         name, _, rest = stripped[1:].partition("\n")
         word, _, first = name.partition(" ")
-        if default == SQL or word in (SQL, PYTHON, "py", RUN, "md", "md-sandbox", "scala", "r", "sh", "fs"):
+        if default == SQL or word in _LANGUAGES:
             skipped = body[: len(body) - len(stripped)].count("\n")
             return _of_magic(word, f"{first}\n{rest}", line + skipped)
     if stripped.startswith("%%"):

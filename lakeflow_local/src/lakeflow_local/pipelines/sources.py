@@ -261,7 +261,10 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LakeflowError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=path) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise LakeflowError(
+            f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=path, line=line
+        ) from error
     except OSError as error:
         raise LakeflowError(f"cannot be read: {error.strerror}", file=path) from error
 

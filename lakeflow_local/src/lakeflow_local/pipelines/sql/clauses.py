@@ -41,7 +41,7 @@ class Clauses:
                 self.row_filter()
             elif cursor.accept("WITH", "SCHEMA"):
                 self.ignore("WITH SCHEMA", "BINDING", "COMPENSATION", "EVOLUTION", "TYPE")
-            elif cursor.at_words("WITH", "METRICS"):
+            elif cursor.at_words("WITH", "METRICS") or cursor.at_words("LANGUAGE", "YAML"):
                 cursor.fail(f"{self.what} WITH METRICS is not a statement of a pipeline", NotOfAPipelineError)
             elif cursor.word() in QUERY_STARTS:
                 return
@@ -75,6 +75,9 @@ class Clauses:
                 self.ignore("REFRESH POLICY", "AUTO", "INCREMENTAL", "FULL")
             else:
                 self.without_effect.append("REFRESH POLICY")
+        elif cursor.accept("DEFAULT", "COLLATION"):
+            if not cursor.accept("UTF8_BINARY"):
+                cursor.unsupported(f"DEFAULT COLLATION {cursor.shown()}")
         elif cursor.at_words("SCHEDULE") or cursor.at_words("TRIGGER", "ON", "UPDATE"):
             self.schedule()
         else:

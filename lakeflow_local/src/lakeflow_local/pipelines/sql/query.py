@@ -220,12 +220,9 @@ class _Reader:
         if here == "VALUES":
             return self.values(index + 1, high, scope)
         if here == "TABLE" and self.word(index + 1) == "(":
-            self.query(index + 2, self.pairs[index + 1], scope)
-            return self.pairs[index + 1] + 1
+            return self.enclosed(index + 1, scope)
         if here == "(":
-            first = self.word(index + 1)
-            self.query(index + 1, self.pairs[index], scope, relation=first not in _QUERY_STARTS and first != "TABLE")
-            return self.pairs[index] + 1
+            return self.enclosed(index, scope)
         if here == "STREAM" and index + 1 < high:
             following = self.tokens[index + 1]
             if self.word(index + 1) == "(":
@@ -233,11 +230,18 @@ class _Reader:
                 if self.word(index + 2) in _QUERY_STARTS:
                     self.query(index + 2, close, scope)
                 else:
-                    self.table(index + 2, close, scope, streaming=True, outer=(index, close))
+                    low = index + 4 if self.word(index + 2) == "TABLE" and self.word(index + 3) == "(" else index + 2
+                    self.table(low, self.pairs[low - 1], scope, streaming=True, outer=(index, close))
                 return close + 1
             if is_name(following) and self.word(index + 1) not in _AFTER_TABLE:
                 return self.table(index + 1, high, scope, streaming=True, outer=(index, None))
         return self.table(index, high, scope, streaming=False)
+
+    def enclosed(self, index: int, scope: frozenset[str]) -> int:
+        """Reads the relation or the query in the parentheses at `index`."""
+        first, close = self.word(index + 1), self.pairs[index]
+        self.query(index + 1, close, scope, relation=first not in _QUERY_STARTS and first != "TABLE")
+        return close + 1
 
     def values(self, index: int, high: int, scope: frozenset[str]) -> int:
         while index < high:

@@ -22,6 +22,8 @@ from lakeflow_local.pipelines.sql.tokens import Source, is_string, split_name, w
 _CELL = re.compile(r"^--[ \t]*COMMAND[ \t]*-{3,}[ \t]*\r?$", re.MULTILINE)
 _MAGIC = re.compile(r"--[ \t]*MAGIC[ \t]*%sql\b")
 _MAGIC_PREFIX = re.compile(r"^--[ \t]*MAGIC[ \t]?(?:%sql\b)?", re.MULTILINE)
+# A magic command as a cell shows it, without the comment that it is in a file.
+_BARE_MAGIC = re.compile(r"%([a-z][\w-]*)")
 _NOT_A_STATEMENT = re.compile(r"\A(?:\s|--(?![ \t]*MAGIC)[^\n]*\n?)*")
 
 
@@ -134,8 +136,13 @@ def _cells(source: Source) -> Iterator[Source]:
     for match in [*_CELL.finditer(source.text), None]:
         cell = source.slice(start, match.start() if match else len(source.text))
         start = match.end() if match else start
-        magic = _MAGIC.match(cell.text, _NOT_A_STATEMENT.match(cell.text).end())
+        begin = _NOT_A_STATEMENT.match(cell.text).end()
+        if bare := _BARE_MAGIC.match(cell.text, begin):
+            if bare[1] == "sql":
+                yield dataclasses.replace(cell, text=cell.text[:begin] + cell.text[bare.end() :])
+            continue
         # Cells of other languages are nothing but comments here.
+        magic = _MAGIC.match(cell.text, begin)
         yield dataclasses.replace(cell, text=_MAGIC_PREFIX.sub("", cell.text)) if magic else cell
 
 
