@@ -381,6 +381,30 @@ class TestLines:
         expected = [{"is_charge": "false", "amount": "1.32"}] if is_of_line else None
         assert read.get("allowance_charges") == expected
 
+    def test_kinds_that_ubl_writes_as_references(self):
+        lines = [
+            {"line_id": number, "item_name": "Thing", "line_net_amount": amount}
+            for number, amount in (("A", "10.00"), ("B", "10.00"), ("C", "0.00"))
+        ]
+        kinds = [
+            {"line_kind": "group"},
+            {"line_kind": "detail", "parent_line_id": "A"},
+            {"line_kind": "information", "parent_line_id": "B"},
+        ]
+        content = files.ubl(minimal(lines=lines))
+        for line, kind in zip(lines, kinds, strict=True):
+            reference = (
+                "<cac:BillingReference><cac:InvoiceDocumentReference><cbc:ID>Earlier</cbc:ID>"
+                "</cac:InvoiceDocumentReference></cac:BillingReference><cac:BillingReference>"
+                "<cac:InvoiceDocumentReference><cbc:ID>1</cbc:ID><cbc:DocumentStatusCode>"
+                f"{kind['line_kind'].upper()}</cbc:DocumentStatusCode></cac:InvoiceDocumentReference>"
+                "<cac:BillingReferenceLine><cbc:ID>"
+                f"{kind.get('parent_line_id', '')}</cbc:ID></cac:BillingReferenceLine></cac:BillingReference>"
+            ).encode()
+            start = b"<cbc:ID>%s</cbc:ID>" % line["line_id"].encode()
+            content = content.replace(b"<cac:InvoiceLine>" + start, b"<cac:InvoiceLine>" + start + reference)
+        assert read_one(content)["lines"] == [line | kind for line, kind in zip(lines, kinds, strict=True)]
+
     def test_lines_below_a_missing_one_are_lines(self):
         below = self.nested("10.00", "4.00", "6.00")
         below["lines"][0]["parent_line_id"] = "0"
@@ -485,6 +509,13 @@ class TestTotals:
     def test_what_is_no_code_of_a_currency_tells_none(self):
         content = files.ubl(minimal(currency_code="JOD", total_amount="10.00"))
         assert read_one(content.replace(b'currencyID="JOD"', b'currencyID="JO"')) == minimal(currency_code="JOD")
+
+    @pytest.mark.parametrize(("balance", "paid"), [("7.00", "3.00"), ("10.00", None)])
+    def test_payments_that_lead_to_the_balance_are_paid(self, balance, paid):
+        payment = b"<cac:PrepaidPayment><cbc:PaidAmount currencyID='EUR'>3</cbc:PaidAmount></cac:PrepaidPayment>"
+        content = files.ubl(minimal(balance_due_amount=balance))
+        document = read_one(content.replace(b"<cac:LegalMonetaryTotal>", payment + b"<cac:LegalMonetaryTotal>"))
+        assert document.get("amount_paid") == paid
 
     def test_third_parties_pay_in_xrechnung_only(self):
         payment = b"<cac:PrepaidPayment><cbc:PaidAmount currencyID='EUR'>3</cbc:PaidAmount></cac:PrepaidPayment>"

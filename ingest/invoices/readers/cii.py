@@ -20,6 +20,7 @@ from ingest.invoices.readers.xml import (
     day,
     discount_rate,
     in_currency,
+    line_kind,
     line_number,
     number,
     settle_kinds,
@@ -67,7 +68,6 @@ _SERVICE_CHARGE = {
     "tax_category_code": "AppliedTradeTax/CategoryCode",
     "tax_rate": "AppliedTradeTax/RateApplicablePercent",
 }
-_KINDS = {"DETAIL": "detail", "GROUP": "group", "INFORMATION": "information"}
 
 
 def reads(name: QName) -> bool:
@@ -225,7 +225,7 @@ def _line(line: Element) -> Document:
     return {
         **line_number(text(about, "LineID")),
         "parent_line_id": text(about, "ParentLineID"),
-        "line_kind": _KINDS.get((text(about, "LineStatusReasonCode") or "").upper()),
+        "line_kind": line_kind(text(about, "LineStatusReasonCode")),
         "item_id": text(product, "SellerAssignedID"),
         "buyer_item_id": text(product, "BuyerAssignedID"),
         "standard_item_id": text(product, "GlobalID"),

@@ -25,6 +25,7 @@ from ingest.invoices.readers.xml import (
     decimal,
     discount_rate,
     in_currency,
+    line_kind,
     line_number,
     number,
     settle_kinds,
@@ -57,6 +58,7 @@ _NAMESPACE = "urn:oasis:names:specification:ubl:schema:xsd:"
 # 63 is the Danish one, by OIOUBL's list.
 _VAT = ("VAT", "GST", "63", None)
 _PLACES = ("PostalAddress", "PartyLegalEntity/RegistrationAddress", "PhysicalLocation/Address")
+_DELIVERIES = ("DeliveryLocation/Address", "DeliveryAddress", "DeliveryParty/PostalAddress")
 _ADDRESS = (
     "StreetName",
     "BuildingNumber",
@@ -121,6 +123,14 @@ def read(root: Element) -> Document:
     with_tax = sum_of("TaxInclusiveAmount")
     if with_tax is None and balance is not None:
         with_tax = total((balance, paid, _negative(rounding)))
+    prepaid = total(amount(text(found, ".")) for found in root.findall("PrepaidPayment/PaidAmount"))
+    if (
+        paid is None
+        and prepaid is not None
+        and not is_extended
+        and total((with_tax, _negative(prepaid), rounding)) == balance
+    ):
+        paid = prepaid
     seller, buyer = (root.find(f"Accounting{role}Party/Party") for role in ("Supplier", "Customer"))
     customer = _identifiers(buyer)
     customer["id"] = customer["id"] or text(
@@ -163,9 +173,12 @@ def read(root: Element) -> Document:
                 "country_code": _country(buyer, *_PLACES),
             },
             "ship_to": {
-                "name": text(delivery, "DeliveryParty/PartyName/Name"),
-                "address": _address(delivery, "DeliveryLocation/Address", "DeliveryAddress"),
-                "country_code": _country(delivery, "DeliveryLocation/Address", "DeliveryAddress"),
+                "name": text(
+                    delivery,
+                    *(f"DeliveryParty/{name}" for name in ("PartyName/Name", "PartyLegalEntity/RegistrationName")),
+                ),
+                "address": _address(delivery, *_DELIVERIES),
+                "country_code": _country(delivery, *_DELIVERIES),
             },
             "invoice_number": text(root, "ID"),
             "document_type_code": _type(root),
@@ -204,9 +217,7 @@ def read(root: Element) -> Document:
             "amount_paid": paid,
             "rounding_amount": rounding,
             # Elsewhere PrepaidPayment lists what PrepaidAmount adds up.
-            "third_party_amount": total(amount(text(found, ".")) for found in root.findall("PrepaidPayment/PaidAmount"))
-            if is_extended
-            else None,
+            "third_party_amount": prepaid if is_extended else None,
             "withheld_tax_amount": total(
                 amount(text(found, "."))
                 for found in in_currency(root.findall("WithholdingTaxTotal/TaxAmount"), currency)
@@ -293,9 +304,9 @@ def _country(holder: Element | None, *paths: str) -> str | None:
 
 def _add_lines(above: Element, tag: str, parent: int | None, lines: list[Document], parents: list[int | None]) -> None:
     """Appends the lines below an element to `lines`, each before those below it, and where its parent is there."""
-    parent_id = None if parent is None else text(above, "ID")
+    below = {} if parent is None else {"parent_line_id": text(above, "ID")}
     for found in above.findall(tag):
-        lines.append(compact({**_line(found), "parent_line_id": parent_id}))
+        lines.append(compact(_line(found) | below))
         parents.append(parent)
         _add_lines(found, f"Sub{tag.removeprefix('Sub')}", len(lines) - 1, lines, parents)
 
@@ -306,8 +317,16 @@ def _line(line: Element) -> Document:
     category = line.find("Item/ClassifiedTaxCategory")
     if category is None:
         category = line.find("TaxTotal/TaxSubtotal/TaxCategory")
+    # France's extension writes all lines at one level, and tells their tree by references to the document itself.
+    kinds = [
+        (found, line_kind(text(found, "InvoiceDocumentReference/DocumentStatusCode")))
+        for found in line.findall("BillingReference")
+    ]
+    reference, kind = next((found for found in kinds if found[1] is not None), (None, None))
     values = {
         **line_number(text(line, "ID")),
+        "parent_line_id": text(reference, "BillingReferenceLine/ID"),
+        "line_kind": kind,
         "item_id": text(line, "Item/SellersItemIdentification/ID"),
         "buyer_item_id": text(line, "Item/BuyersItemIdentification/ID"),
         "standard_item_id": text(line, "Item/StandardItemIdentification/ID"),

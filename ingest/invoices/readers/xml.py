@@ -236,6 +236,12 @@ def line_number(written: str | None) -> dict[str, Any]:
     return {"line_number" if re.fullmatch(r"\d{1,9}", written, re.ASCII) else "line_id": written}
 
 
+def line_kind(written: str | None) -> str | None:
+    """`detail`, `group` or `information` of a code that Factur-X and France's extension of UBL write in capitals."""
+    kind = (written or "").lower()
+    return kind if kind in ("detail", "group", "information") else None
+
+
 def compact(value: Any) -> Any:
     """Without what is None or empty, at any depth."""
     if isinstance(value, dict):
