@@ -458,6 +458,20 @@ class TestTypes:
         assert read_one(files.ubl(document)) == document
 
 
+class TestNotes:
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [
+            ("#REG# HRB 1 ", {"subject_code": "REG", "text": "HRB 1"}),
+            ("#REG#", {"subject_code": "REG"}),
+            ("##REG##HRB", {"text": "##REG##HRB"}),
+            ("No. #ABC#", {"text": "No. #ABC#"}),
+        ],
+    )
+    def test_subjects_stand_before_the_text_in_ubl(self, written, expected):
+        assert read_one(files.ubl(minimal(notes=[{"text": written}])))["notes"] == [expected]
+
+
 class TestParties:
     def test_where_older_documents_have_what_others_have_in_one_place(self):
         seller = {"name": "Seller", "vat_id": "DK1", "address": "Street", "country_code": "DK"}

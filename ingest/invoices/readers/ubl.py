@@ -7,6 +7,7 @@ and Jordan, whose `AllowanceTotalAmount` is the sum of what their lines have ded
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 from lxml.etree import QName
@@ -199,7 +200,7 @@ def read(root: Element) -> Document:
             "payment_means_code": text(root, "PaymentMeans/PaymentMeansCode"),
             "payment_method": attribute(root, "PaymentMeans/PaymentMeansCode", "name"),
             "payment_terms": " ".join(filter(None, (text(found, ".") for found in root.findall("PaymentTerms/Note")))),
-            "notes": [{"text": text(found, ".")} for found in root.findall("Note")],
+            "notes": [_note(text(found, ".") or "") for found in root.findall("Note")],
             "lines": lines,
             "subtotal_amount": subtotal,
             "discount_rate": discount_rate(entries),
@@ -373,6 +374,12 @@ def _allowance_charges(holder: Element) -> list[Document]:
         if None not in (rate, base, written) and written and abs(rate * base - written) <= _CENT:
             entry["rate"] = f"{rate.scaleb(2):f}"
     return entries
+
+
+def _note(written: str) -> Document:
+    # EN 16931-3-2 has the code of the subject stand before the text.
+    match = re.fullmatch(r"#([A-Z]{3})#(.*)", written)
+    return {"subject_code": match[1], "text": match[2].strip()} if match else {"text": written}
 
 
 def _tax(found: Element) -> Document:
