@@ -9,7 +9,14 @@ from io import BytesIO
 from fpdf import FPDF
 from lxml import etree
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, RectangleObject
+from pypdf.generic import (
+    ArrayObject,
+    DecodedStreamObject,
+    DictionaryObject,
+    NameObject,
+    RectangleObject,
+    TextStringObject,
+)
 
 from ingest.invoices.contract import CREDIT_TYPES, Document
 
@@ -493,6 +500,27 @@ def hybrid(xml: bytes, *, name: str = "factur-x.xml", pages: bytes | None = None
     else:
         writer.append(PdfReader(BytesIO(pages)))
     writer.add_attachment(name, xml)
+    out = BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def attached(xml: bytes, place: str, key: str) -> bytes:
+    """A PDF with the XML attached where no standard has it: not in the catalog's name tree."""
+    writer = PdfWriter()
+    page = writer.add_blank_page(595, 842)
+    stream = DecodedStreamObject()
+    stream.set_data(xml)
+    of_file = _dictionary({"/EF": _dictionary({key: writer._add_object(stream)})})
+    of_file[NameObject("/F")] = TextStringObject("factur-x.xml")
+    specification = writer._add_object(of_file)
+    if place == "files of the page":
+        page[NameObject("/AF")] = ArrayObject([specification])
+    elif place == "file of the catalog":
+        writer.root_object[NameObject("/AF")] = specification
+    else:
+        annotation = {"/Type": "/Annot", "/Subtype": "/FileAttachment", "/FS": specification}
+        page[NameObject("/Annots")] = ArrayObject([writer._add_object(_dictionary(annotation))])
     out = BytesIO()
     writer.write(out)
     return out.getvalue()

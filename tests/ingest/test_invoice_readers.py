@@ -837,6 +837,12 @@ class TestHybrid:
             for encoding in ("UTF-8", "UTF-16"):
                 assert read_one(files.hybrid(files.ubl(minimal(), encoding=encoding), name=name)) == minimal()
 
+    @pytest.mark.parametrize("place", ["files of the page", "file of the catalog", "annotation"])
+    @pytest.mark.parametrize("key", ["/F", "/UF", "/Unix"])
+    def test_any_place_of_an_attached_invoice(self, place, key):
+        content = files.attached(files.cii(minimal()), place, key)
+        assert read_one(content) == minimal()
+
     def test_broken_xml_is_not_replaced_by_the_printed_page(self):
         content = files.hybrid(files.cii(REAL)[:-20], pages=files.printed(REAL))
         with pytest.raises(Refused, match="the XML is not well-formed"):

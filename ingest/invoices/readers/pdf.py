@@ -95,33 +95,52 @@ def _opened(content: bytes) -> Iterator[PdfReader]:
 
 def _attached(content: bytes) -> dict[str, bytes]:
     with _opened(content) as reader:
-        found: dict[str, bytes] = {}
-        for specification in _specifications(reader):
-            name = str(specification.get("/UF") or specification.get("/F") or "").strip().lower()
-            files = specification.get("/EF", {}).get_object()
-            data = files.get("/F") or files.get("/UF")
-            if data is not None:
-                found.setdefault(name, data.get_object().get_data())
-        return found
+        # What the catalog has can be read where pages are damaged.
+        return _files(_of_catalog(reader)) or _files(_of_pages(reader))
 
 
-def _specifications(reader: PdfReader) -> Iterator[Any]:
+def _files(specifications: Iterator[Any]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for specification in specifications:
+        if not isinstance(specification, dict):
+            continue
+        name = str(specification.get("/UF") or specification.get("/F") or "").strip().lower()
+        files = _resolved(specification.get("/EF")) or {}
+        data = next((files[key] for key in ("/F", "/UF", "/DOS", "/Unix", "/Mac") if key in files), None)
+        if data is not None:
+            found.setdefault(name, _resolved(data).get_data())
+    return found
+
+
+def _of_catalog(reader: PdfReader) -> Iterator[Any]:
     """The file specifications of the catalog's name tree, then its associated files that the tree leaves out."""
-    catalog = reader.trailer["/Root"].get_object()
-    names = catalog.get("/Names", {}).get_object() if "/Names" in catalog else {}
-    waiting = [names["/EmbeddedFiles"].get_object()] if "/EmbeddedFiles" in names else []
+    catalog = _resolved(reader.trailer["/Root"])
+    names = _resolved(catalog.get("/Names")) or {}
+    waiting = [names["/EmbeddedFiles"]] if "/EmbeddedFiles" in names else []
     visited = 0
     while waiting:
-        node = waiting.pop(0)
+        node = _resolved(waiting.pop(0))
         visited += 1
         if visited > 1000:
             raise Refused("the PDF's list of attached files has no end", "pdf")
-        entries = node.get("/Names", [])
-        entries = entries.get_object() if hasattr(entries, "get_object") else entries
-        yield from (entry.get_object() for entry in entries[1::2])
-        children = node.get("/Kids", [])
-        children = children.get_object() if hasattr(children, "get_object") else children
-        waiting += [child.get_object() for child in children]
-    associated = catalog.get("/AF", [])
-    associated = associated.get_object() if hasattr(associated, "get_object") else associated
-    yield from (entry.get_object() for entry in associated)
+        yield from map(_resolved, (_resolved(node.get("/Names")) or [])[1::2])
+        waiting += _resolved(node.get("/Kids")) or []
+    yield from _associated(catalog)
+
+
+def _of_pages(reader: PdfReader) -> Iterator[Any]:
+    """The file specifications that pages are associated with or show as an annotation."""
+    for page in reader.pages:
+        yield from _associated(page)
+        for annotation in map(_resolved, _resolved(page.get("/Annots")) or []):
+            if isinstance(annotation, dict) and annotation.get("/Subtype") == "/FileAttachment":
+                yield _resolved(annotation.get("/FS"))
+
+
+def _associated(holder: Any) -> Iterator[Any]:
+    files = _resolved(holder.get("/AF")) or []
+    yield from map(_resolved, files if isinstance(files, list) else [files])
+
+
+def _resolved(value: Any) -> Any:
+    return value.get_object() if hasattr(value, "get_object") else value
