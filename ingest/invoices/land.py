@@ -212,6 +212,8 @@ def read(file: Path) -> Document:
         raise IngestError(f"{file}: {error.strerror}; give a JSON file with one document") from None
     except ValueError as error:
         raise IngestError(f"{file} is not JSON in UTF-8: {error}; give a file with one document") from None
+    except RecursionError:
+        raise IngestError(f"{file} is nested too deeply; give a file with one document") from None
     if problems := contract.problems(document):
         raise IngestError(f"{file} does not follow the landing contract: {'; '.join(problems)}; correct the file")
     return document

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingest.errors import IngestError
 from ingest.invoices import contract, generator
 from ingest.invoices.readers import Refused, pdf, printed, read
 from tests.ingest import invoice_files as files
@@ -812,6 +813,13 @@ class TestJson:
             with pytest.raises(Refused, match=reason) as refused:
                 read(json.dumps(document).encode(), source_file="f")
             assert refused.value.reason.encode()
+
+    def test_a_fixture_that_is_nested_too_deeply(self, tmp_path):
+        from ingest.invoices import land
+
+        (tmp_path / "deep.json").write_text("[" * 100_000)
+        with pytest.raises(IngestError, match=r"deep\.json is nested too deeply; give a file with one document"):
+            land.read(tmp_path / "deep.json")
 
     def test_a_file_with_one_bad_line_is_refused_as_a_whole(self):
         content = f"{json.dumps(minimal())}\n{{}}\n".encode()
