@@ -1393,3 +1393,45 @@ def test_texts_that_are_unknown_in_part_and_how_many_there_are(tmp_path):
         """,
     )
     assert inputs(found) == {"${conf.tables[0].name}zy": ("x",)}
+
+
+def test_dictionaries_made_of_what_is_not_known_give_its_items(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from conf import config
+
+            for source in config.sources:
+                for each in source["tables"]:
+                    table = {"kind": "full", **source, **each}
+                    more = dict(table, **config.more)
+                    more.update(each)
+                    @dlt.table(name=f"{table['name']}_{table['kind']}_{more.get('suffix')}")
+                    @dlt.expect_all({**each["rules"], "own": "a > 1"})
+                    def t(): return spark.read.table(table["from"])
+        """,
+    )
+    each = "conf.config.sources[…]['tables'][…]"
+    assert inputs(found) == {f"${{{each}['name']}}_full_${{{each}['suffix']}}": (f"${{{each}['from']}}",)}
+    assert [rule.predicate for rule in found.datasets[0].expectations][1:] == ["a > 1"]
+
+
+def test_a_dataset_that_a_notebook_defines_in_python_and_in_sql_is_the_one_in_python(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            # Databricks notebook source
+            import dlt
+            @dlt.table
+            def raw(): return spark.readStream.table("x")
+
+            # COMMAND ----------
+
+            # MAGIC %sql
+            # MAGIC CREATE STREAMING TABLE Raw AS SELECT * FROM STREAM y;
+            # MAGIC CREATE MATERIALIZED VIEW m AS SELECT * FROM raw;
+        """,
+    )
+    assert inputs(found) == {"raw": ("x",), "m": ("raw",)}
+    assert found.notes == ["a.py:10: Raw is the one that this notebook defines in Python"]

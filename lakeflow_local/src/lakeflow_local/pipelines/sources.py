@@ -218,14 +218,24 @@ class Loader:
 
     def _load_sql(self, text: str, path: Path, line: int, scope: sql.Scope | None = None) -> None:
         scope = scope or self.scope(path)
+        in_python = self._defined_in_python(path)
         statements = sql.parse(text, file=path, configuration=self._configuration, line=line, scope=scope)
         for statement in statements:
-            if isinstance(statement, sql.CreateDataset):
+            if isinstance(statement, sql.CreateDataset) and statement.dataset.name.lower() in in_python:
+                place = f"{path.name}:{statement.dataset.place.line}"
+                # As with Databricks, which passes such cells over.
+                self.report(f"{place}: {statement.dataset.name} is the one that this notebook defines in Python")
+            elif isinstance(statement, sql.CreateDataset):
                 self.registry.add(statement.dataset, statement.flows)
                 for clause in statement.without_effect:
                     self.report(f"{statement.dataset.name}: {clause} has no effect here")
             elif isinstance(statement, sql.CreateFlow):
                 self.registry.add_flow(statement.flow)
+
+    def _defined_in_python(self, path: Path) -> set[str]:
+        in_sql = {flow.place for flow in self.registry.flows if flow.query is not None}
+        own = (each for each in self.registry.datasets if each.place.file == path and path.suffix != ".sql")
+        return {dataset.name.lower() for dataset in own if dataset.place not in in_sql}
 
 
 class _Main(ast.NodeTransformer):

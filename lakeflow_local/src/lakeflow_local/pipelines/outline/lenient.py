@@ -28,6 +28,7 @@ from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api
 from lakeflow_local.pipelines.outline.symbols import (
     EACH,
+    AnyKey,
     Base,
     Symbol,
     Texts,
@@ -47,7 +48,7 @@ from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
 _CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
 _WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lakeflow_fails__"
-_SLICE = "__lakeflow_slice__"
+_SLICE, _ENTRIES = "__lakeflow_slice__", "__lakeflow_entries__"
 
 
 class NoTable(AnalysisException):
@@ -111,6 +112,13 @@ class _Rewriter(ast.NodeTransformer):
                 keyword.value = ast.Call(ast.Name(_KEYWORDS, ast.Load()), [keyword.value], [])
         call = ast.Call(ast.Name(_CALL, ast.Load()), [node.func, *node.args], node.keywords)
         return ast.copy_location(call, node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.Dict:
+        self.generic_visit(node)
+        for at, key in enumerate(node.keys):
+            if key is None:
+                node.values[at] = ast.Call(ast.Name(_ENTRIES, ast.Load()), [node.values[at]], [])
+        return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
@@ -286,6 +294,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         kwargs = dict(_told(function, args, kwargs))
     if args and _parses(function) and _is_wholly_unknown(args[0]):
         return _unknown_result(function, args, kwargs)
+    if function is dict or (isinstance(owner, dict) and function.__name__ == "update"):
+        args = tuple(map(_entries, args))
     if any(function is each for each in _NUMBERS) and is_unknown(args):
         text = _first_unknown(args)
         return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
@@ -324,7 +334,7 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not os.path.isdir(folder):
             return Symbol(f"the files of {shown(folder)}")
     if getattr(function, "__name__", "") == "get" and args:
-        if isinstance(owner, dict) and args[0] not in owner and (meant := _under_unknown_key(owner)) is not None:
+        if isinstance(owner, dict) and args[0] not in owner and (meant := _meant_by(args[0], owner)) is not None:
             return meant
         if result is None and len(args) == 1 and is_unknown(args[0]):
             return Symbol(f"get({shown(args[0])})")
@@ -392,9 +402,16 @@ def _searched(function: Any, args: tuple) -> Any:
     return where or os.curdir
 
 
-def _under_unknown_key(values: dict) -> Any:
-    """What a key that is not known gives, and so any key; None where all are known."""
-    return next((value for key, value in values.items() if is_unknown(key)), None)
+def _meant_by(wanted: Any, values: dict) -> Any:
+    """What a key gives that only those that are not known may be, of which the last counts; None without any."""
+    for key, value in reversed(values.items()):
+        if isinstance(key, AnyKey):
+            return key.holder[wanted]
+        if isinstance(key, str) and isinstance(value, Symbol) and key == placeholder(repr(value)):
+            return value[wanted]
+        if is_unknown(key):
+            return value
+    return None
 
 
 def _parses(function: Any) -> bool:
@@ -418,7 +435,7 @@ def _item(value: Any, key: Any) -> Any:
         if _is_empty(value):
             # What fills it on Databricks, such as the folders of a cluster's path, is not here.
             doubt(f"a {type(value).__name__} that is empty here")
-        elif isinstance(value, dict) and (meant := _under_unknown_key(value)) is not None:
+        elif isinstance(value, dict) and (meant := _meant_by(key, value)) is not None:
             return meant
         elif not (is_unknown(key) or (isinstance(value, (list, tuple)) and is_unknown(value))):
             raise
@@ -467,6 +484,11 @@ def _fails(value: Any, *asked: Callable[[], Any]) -> bool:
 def _keywords(value: Any) -> Any:
     """What `**value` gives; a symbol gives itself, under its own name."""
     return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
+
+
+def _entries(value: Any) -> Any:
+    """What `{**value}` gives; a symbol gives what is under any of its keys."""
+    return {(key := AnyKey(value)): value[key]} if isinstance(value, Symbol) else value
 
 
 def _caught(kinds: Any) -> Any:
@@ -549,6 +571,7 @@ names = {
     _CALL: _call,
     _ITEM: _item,
     _KEYWORDS: _keywords,
+    _ENTRIES: _entries,
     _CAUGHT: _caught,
     _INHERITED: _inherited,
     _WITHIN: _within,

@@ -417,6 +417,16 @@ class Texts(Symbol):
         return Texts(text) if isinstance(key, slice) else Unknown(text)
 
 
+class AnyKey(Symbol):
+    """Any of the keys of what is not known, `holder`."""
+
+    __slots__ = ("holder",)
+
+    def __init__(self, holder: Symbol):
+        super().__init__(f"{holder!r}.keys(){EACH}")
+        object.__setattr__(self, "holder", holder)
+
+
 def view(name: str) -> Symbol | None:
     """The temporary view of that name."""
     return _path.views.get(name.lower().strip("`"))
