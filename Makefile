@@ -12,7 +12,7 @@ demo: setup ## run the whole system once: MySQL, S3, bronze, silver, gold, answe
 	@.venv/bin/python -m demo $(DEMO)
 
 test: setup ## run every test
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
+	@.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 20
 
 lint: setup ## check style and types of the Python code
 	@.venv/bin/ruff check .

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lakeflow_local import home as homes
@@ -32,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[SHARED] = str(shared)
         # a terminated run ends its servers too, as an interrupted one does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker is a Spark session, and for a while a second one in a command that it runs: a core and 6 GiB."""
+    memory = psutil.virtual_memory().total // 2**30
+    return max(2, min(4, os.cpu_count() or 2, memory // 6))
 
 
 # The longest files, so that none of them begins last and ends alone.
