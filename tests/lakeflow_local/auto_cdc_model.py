@@ -31,6 +31,49 @@ def lives(timeline: dict[int, tuple | None], sparse: bool):
         yield seq, content
 
 
+def whole(events) -> list[tuple]:
+    """Events `(k, columns, a, b, seq, op)` as those that write all: what a change does not name is as it was."""
+    timelines: dict[int, dict[int, tuple | None]] = defaultdict(dict)
+    for k, names, a, b, seq, op in events:
+        if op == "D" or timelines[k].get(seq, ()) is None:
+            timelines[k][seq] = None
+        else:
+            timelines[k][seq] = (names, (a, b))
+    found = []
+    for k, timeline in timelines.items():
+        before = (None, None)
+        for seq in sorted(timeline):
+            if timeline[seq] is None:
+                before = (None, None)
+                found.append((k, None, None, seq, "D"))
+                continue
+            names, content = timeline[seq]
+            named = [names is None or column in names for column in ("a", "b")]
+            before = tuple(new if n else old for n, new, old in zip(named, content, before, strict=True))
+            found.append((k, *before, seq, "U"))
+    return found
+
+
+def model_beliefs(events) -> list[tuple]:
+    """Of events `(k, system, a, b, seq, op)`: rows of histories, with the system times in which they hold."""
+    rows = []
+    for key in {event[0] for event in events}:
+        own = [event for event in events if event[0] == key]
+        moments = sorted({event[1] for event in own})
+        held: dict[tuple, int] = {}
+        for moment in moments:
+            last: dict[int, int] = {}
+            for _, system, _, _, seq, _ in own:
+                if system <= moment:
+                    last[seq] = max(system, last.get(seq, system))
+            known = [(k, *rest) for k, system, *rest in own if last.get(rest[2]) == system]
+            history = set(model_history(known))
+            rows += [(*row, held.pop(row), moment) for row in [*held] if row not in history]
+            held |= {row: moment for row in history if row not in held}
+        rows += [(*row, since, None) for row, since in held.items()]
+    return sorted(rows, key=repr)
+
+
 def model_current(events, *, sparse=False, truncated_at=None) -> list[tuple]:
     rows = []
     for key, timeline in genuine(events).items():

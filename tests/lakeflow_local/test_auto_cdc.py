@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -17,7 +18,7 @@ from lakeflow_local.pipelines.auto_cdc import state as states
 from lakeflow_local.pipelines.auto_cdc import target as targets
 from lakeflow_local.pipelines.graph import AutoCdc
 from lakeflow_local.pipelines.registry import Registry, collecting
-from tests.lakeflow_local.auto_cdc_model import model_current, model_history
+from tests.lakeflow_local.auto_cdc_model import model_beliefs, model_current, model_history, whole
 
 CHANGES = "k INT, a STRING, b INT, seq INT, op STRING"
 KEPT = AutoCdc(source="s", keys=("k",), sequence_by="seq", apply_as_deletes="op = 'D'", except_columns=("op",))
@@ -178,6 +179,79 @@ def test_any_order_any_batches_and_any_kill_give_what_the_events_mean(case, make
         target = make_target(cdc)
     apply_with_kills(monkeypatch, rng, target, list(feed))
     assert target.rows() == sorted(expected, key=repr)
+
+
+PARTIAL = replace(HIDDEN, columns_to_update="columns", except_columns=("op", "seq", "columns"))
+BELIEFS = replace(HISTORY, system_sequence_by="known", except_columns=("op", "seq", "known"))
+PARTIAL_CHANGES = CHANGES.replace("a STRING", "columns ARRAY<STRING>, a STRING")
+BELIEF_CHANGES = CHANGES.replace("a STRING", "known INT, a STRING")
+
+
+@pytest.mark.parametrize("scd_type", [1, 2])
+def test_each_change_writes_the_columns_that_it_names_in_any_order(scd_type, make_target, monkeypatch):
+    rng = random.Random(scd_type)
+    names = [None, (), ("a",), ("B", "k"), ("a", "b")]
+    feed = [(k, rng.choice(names), *rest) for k, *rest in a_feed(rng, keys=60)]
+    lowered = [(k, names and tuple(map(str.lower, names)), *rest) for k, names, *rest in feed]
+    expected = model_history(whole(lowered)) if scd_type == 2 else [row[:3] for row in model_current(whole(lowered))]
+    target = make_target(replace(PARTIAL, scd_type=scd_type), PARTIAL_CHANGES)
+    apply_with_kills(monkeypatch, rng, target, feed)
+    assert target.rows() == expected
+
+
+def test_what_was_known_when_is_the_history_of_what_had_come_by_then_in_any_order(make_target, monkeypatch):
+    rng = random.Random(9)
+    feed = [
+        (k, known, *(event[1:3] if known % 2 else (rng.choice("xyz"), 2)), *event[3:])
+        for event in a_feed(rng, keys=40)
+        for k in event[:1]
+        for known in rng.sample(range(1, 7), rng.choice((1, 1, 2)))
+    ]
+    feed = [(k, known, *((None, None) if op == "D" else (a, b)), seq, op) for k, known, a, b, seq, op in feed]
+    target = make_target(BELIEFS, BELIEF_CHANGES)
+    apply_with_kills(monkeypatch, rng, target, feed)
+    assert target.rows() == model_beliefs(feed)
+
+
+def test_measured_9_each_belief_is_kept_with_the_time_in_which_it_was_held(make_target):
+    target = make_target(BELIEFS, BELIEF_CHANGES)
+    assert target.spark.table(target.name).columns[-4:] == [
+        "__START_AT",
+        "__END_AT",
+        "__SYSTEM_START_AT",
+        "__SYSTEM_END_AT",
+    ]
+    for known, status, since in [(60, "PENDING", 0), (180, "ACTIVE", 120), (300, "SUSPENDED", 240)]:
+        target.apply([(1, known, status, None, since, "U")])
+    in_two_times = ("a", "__START_AT", "__END_AT", "__SYSTEM_START_AT", "__SYSTEM_END_AT")
+    after_three = [
+        ("ACTIVE", 120, 240, 300, None),
+        ("ACTIVE", 120, None, 180, 300),
+        ("PENDING", 0, 120, 180, None),
+        ("PENDING", 0, None, 60, 180),
+        ("SUSPENDED", 240, None, 300, None),
+    ]
+    assert target.rows(*in_two_times) == after_three
+    # A delete has no row of its own; what is known as late as 360 of a time before corrects that time alone.
+    target.apply([(1, 360, None, None, 400, "D"), (1, 360, "HELD", None, 60, "U")])
+    assert target.rows(*in_two_times) == sorted(
+        [
+            *(row for row in after_three if row != ("PENDING", 0, 120, 180, None) and row[0] != "SUSPENDED"),
+            ("HELD", 60, 120, 360, None),
+            ("PENDING", 0, 120, 180, 360),
+            ("PENDING", 0, 60, 360, None),
+            ("SUSPENDED", 240, 400, 360, None),
+            ("SUSPENDED", 240, None, 300, 360),
+        ],
+        key=repr,
+    )
+
+
+def test_a_list_that_names_no_column_and_a_change_without_a_system_time_are_refused(make_target):
+    with pytest.raises(LakeflowError, match="columns names `colour`, which is no column of the target"):
+        make_target(PARTIAL, PARTIAL_CHANGES).apply([(1, ["a", "Colour"], "x", 1, 1, "U")])
+    with pytest.raises(LakeflowError, match="the system_sequence_by known is NULL in 1 change;"):
+        make_target(BELIEFS, BELIEF_CHANGES).apply([(1, None, "x", 1, 1, "U")])
 
 
 def test_type_1_is_the_open_row_of_type_2_even_where_contents_tie(make_target, monkeypatch):
@@ -392,7 +466,7 @@ def test_the_columns_of_a_target(spark):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keys": ("nix",)}, "the key `nix` is not a column of the changes; there are k, a, b, seq, op"),
+        ({"keys": ("nix",)}, "the key `nix` is not a column of the changes; there are k, a, b, seq, op, l"),
         ({"keys": ()}, "at least one key"),
         ({"except_columns": ("k",)}, "the key `k` is not among the columns that the target keeps"),
         ({"except_columns": ("nix",)}, "the column list `nix` is not a column"),
@@ -403,11 +477,20 @@ def test_the_columns_of_a_target(spark):
         ({"apply_as_deletes": "b"}, "apply_as_deletes b is not a condition"),
         ({"track_history": ("a",)}, "needs SCD type 2"),
         ({"scd_type": 2, "track_history": ("k",)}, "the track history list `k` is not a column"),
+        ({"system_sequence_by": "seq"}, "system_sequence_by is for a bitemporal table alone"),
+        ({"scd_type": 2, "system_sequence_by": "map(a, b)"}, "has no order"),
+        ({"columns_to_update": "nix"}, "the columns_to_update `nix` is not a column"),
+        ({"columns_to_update": "a"}, "columns_to_update `a` has the type string, and not that of a list of names"),
+        ({"columns_to_update": "l", "ignore_null_updates": True}, "does not go together with ignore_null_updates"),
+        (
+            {"columns_to_update": "l", "scd_type": 2, "system_sequence_by": "seq"},
+            "does not go together with a bitemporal table",
+        ),
     ],
 )
 def test_a_definition_that_does_not_fit_is_refused(spark, change, message):
     with pytest.raises(LakeflowError) as fault:
-        schema_of(spark, replace(KEPT, **change))
+        schema_of(spark, replace(KEPT, **change), CHANGES + ", l ARRAY<STRING>")
     assert message in fault.value.message
 
 
@@ -417,7 +500,6 @@ def test_a_definition_that_does_not_fit_is_refused(spark, change, message):
         ({"scd_type": 2, "apply_as_truncates": "op = 'T'"}, "apply_as_truncates is for SCD type 1 only"),
         ({"ignore_null_columns": ("a",), "apply_as_truncates": "op = 'T'"}, "together with ignore_null_updates"),
         ({"ignore_null_columns": ("s",)}, "ignore_null_updates on the struct column `s`"),
-        ({"scd_type": 3}, "SCD type 3"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(spark, change, message):
@@ -434,13 +516,15 @@ def test_reserved_names_are_refused(spark):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"system_sequence_by": "loaded_at"}, "the argument system_sequence_by of create_auto_cdc_flow()"),
-        ({"columns_to_update": "changed"}, "the argument columns_to_update of create_auto_cdc_flow()"),
-        ({"stored_as_scd_type": "bitemporal"}, "stored_as_scd_type='bitemporal'"),
-        ({"system_sequence_by": None, "stored_as_scd_type": "2"}, None),
+        ({"system_sequence_by": "loaded_at"}, "'bitemporal' and system_sequence_by go together"),
+        ({"stored_as_scd_type": "bitemporal"}, "'bitemporal' and system_sequence_by go together"),
+        ({"system_sequence_by": None, "columns_to_update": None, "stored_as_scd_type": "2"}, None),
+        ({"system_sequence_by": "loaded_at", "stored_as_scd_type": "BITEMPORAL"}, None),
     ],
 )
-def test_bitemporal_tables_and_partial_updates_are_noted_for_an_update_to_refuse(argument, message):
-    with collecting(Registry()) as registry:
+def test_a_bitemporal_table_has_a_system_sequence(argument, message):
+    with collecting(Registry()) as registry, pytest.raises(LakeflowError, match=message) if message else nullcontext():
         api.create_auto_cdc_flow("t", "s", ["k"], "v", **argument)
-    assert [flow.refused for flow in registry.flows] == [message]
+    assert [flow.cdc.system_sequence_by for flow in registry.flows] == (
+        [] if message else [argument["system_sequence_by"]]
+    )

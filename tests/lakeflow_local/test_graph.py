@@ -358,7 +358,6 @@ def test_newer_declarations_are_in_the_graph_and_refused_in_an_update(tmp_path):
     refused = [note.partition(" an update refuses it: ") for note in found.notes]
     assert sorted(what.removesuffix(" is not supported by lakeflow_local") for _, known, what in refused if known) == [
         "replace_flow",
-        "stored_as_scd_type='bitemporal'",
         "the argument depends_on of append_flow()",
         "the argument replace_where of table()",
     ]

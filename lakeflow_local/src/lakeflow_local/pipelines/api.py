@@ -357,15 +357,15 @@ def _condition(expression: Any) -> str | None:
     return None if expression is None or expression is False else _sql(expression)
 
 
-def _scd_type(given: str | int, place: Place) -> tuple[int, str | None]:
-    """The type, and what of it is refused: a bitemporal table has the columns of type 2, and others."""
+def _scd_type(given: str | int, place: Place) -> tuple[int, bool]:
+    """The type, and whether it is bitemporal: such a table has the columns of type 2, and others."""
     if str(given).lower() == "bitemporal":
-        return 2, f"stored_as_scd_type={given!r}"
+        return 2, True
     if str(given) not in ("1", "2"):
         raise LakeflowError(
             f"stored_as_scd_type={given!r} is none of 1, 2 and 'bitemporal'", file=place.file, line=place.line
         )
-    return int(given), None
+    return int(given), False
 
 
 def create_auto_cdc_flow(
@@ -386,11 +386,17 @@ def create_auto_cdc_flow(
     ignore_null_updates_column_list: Iterable[Any] | None = None,
     ignore_null_updates_except_column_list: Iterable[Any] | None = None,
     flow_name: str | None = None,
+    system_sequence_by: Any = None,
+    columns_to_update: Any = None,
     **unknown: Any,
 ) -> None:
     """Declares a flow that applies the changes of `source` to `target` by `keys`, in the order of `sequence_by`."""
     place = declared.caller()
-    scd_type, refused = _scd_type(stored_as_scd_type, place)
+    scd_type, bitemporal = _scd_type(stored_as_scd_type, place)
+    if bitemporal != (system_sequence_by is not None):
+        raise LakeflowError(
+            "stored_as_scd_type='bitemporal' and system_sequence_by go together", file=place.file, line=place.line
+        )
     if column_list and except_column_list:
         raise LakeflowError("give column_list or except_column_list, not both", file=place.file, line=place.line)
 
@@ -409,6 +415,8 @@ def create_auto_cdc_flow(
         ignore_null_updates=bool(ignore_null_updates),
         ignore_null_columns=_selection(ignore_null_updates_column_list),
         ignore_null_except=_names(ignore_null_updates_except_column_list),
+        system_sequence_by=None if system_sequence_by is None else _sql(system_sequence_by),
+        columns_to_update=None if columns_to_update is None else _sql(columns_to_update),
     )
     declared.active().add_flow(
         Flow(
@@ -417,7 +425,7 @@ def create_auto_cdc_flow(
             place=place,
             cdc=cdc,
             once=bool(once),
-            refused=refused or _refused("create_auto_cdc_flow", unknown),
+            refused=_refused("create_auto_cdc_flow", unknown),
         )
     )
 
@@ -446,7 +454,13 @@ def create_auto_cdc_from_snapshot_flow(
         snapshot_and_version: the name of `source` in older pipelines.
     """
     place = declared.caller()
-    scd_type, refused = _scd_type(stored_as_scd_type, place)
+    scd_type, bitemporal = _scd_type(stored_as_scd_type, place)
+    if bitemporal:
+        raise LakeflowError(
+            "snapshots are stored as SCD type 1 or 2; they say nothing of a second time",
+            file=place.file,
+            line=place.line,
+        )
     source = snapshot_and_version if source is None else source
     source = _of_one(*source) if isinstance(source, tuple) else source
     if source is None or not keys:
@@ -461,7 +475,7 @@ def create_auto_cdc_from_snapshot_flow(
         track_history=_selection(track_history_column_list),
         track_history_except=_names(track_history_except_column_list),
     )
-    refused = refused or _refused("create_auto_cdc_from_snapshot_flow", {**unknown, "once": once or None})
+    refused = _refused("create_auto_cdc_from_snapshot_flow", {**unknown, "once": once or None})
     declared.active().add_flow(
         Flow(name=str(name or target), target=target, place=place, snapshot=snapshot, refused=refused)
     )

@@ -149,6 +149,8 @@ class AutoCdc:
         apply_as_truncates: SQL predicate that marks a change as a truncation of the target.
         columns: the columns that the target keeps, None for all but `except_columns`.
         scd_type: 1 keeps the last state of a key, 2 its history in `__START_AT` and `__END_AT`.
+        system_sequence_by: SQL expression that says when a change became known; with it the history is bitemporal.
+        columns_to_update: the column of the changes that names the columns which a change writes.
         track_history: with type 2, the columns whose change makes a new row; None for all but
             `track_history_except`.
     """
@@ -167,6 +169,8 @@ class AutoCdc:
     ignore_null_updates: bool = False
     ignore_null_columns: tuple[str, ...] | None = None
     ignore_null_except: tuple[str, ...] = ()
+    system_sequence_by: str | None = None
+    columns_to_update: str | None = None
 
 
 @dataclass(frozen=True)

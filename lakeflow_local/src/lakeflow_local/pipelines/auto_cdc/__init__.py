@@ -10,7 +10,10 @@ has the greatest digest.
   first event, content of its last, `__END_AT` of the next event that is not in it, NULL if there is none. A delete only
   ends a run. A delete that follows another is a row of its own with the keys and `__END_AT` alone, as was measured on
   Databricks; one before the first upsert of its key is not shown.
-* `ignore_null_updates`: a NULL leaves the value that the column had since the key's last delete.
+* Bitemporal: from each system time of a key on, its rows are the history (type 2) of the events known by then; a row
+  is in the table with the system times from and up to which it is in those histories.
+* `ignore_null_updates`: a NULL leaves the value that the column had since the key's last delete; `columns_to_update`:
+  so does every column that an event does not name.
 
 What the target cannot tell of the events is kept beside it (`state`) and written before it. Nothing in it expires:
 Databricks forgets deletes after `pipelines.cdc.tombstoneGCThresholdInSeconds`, here a late event never revives a

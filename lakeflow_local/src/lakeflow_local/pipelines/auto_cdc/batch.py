@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import and_
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    ArrayType,
     AtomicType,
     BooleanType,
     DateType,
@@ -21,7 +22,17 @@ from pyspark.sql.types import (
 )
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines.auto_cdc.columns import END, START, column, columns, comparable, lacks, once
+from lakeflow_local.pipelines.auto_cdc.columns import (
+    END,
+    START,
+    SYSTEM_END,
+    SYSTEM_START,
+    column,
+    columns,
+    comparable,
+    lacks,
+    once,
+)
 from lakeflow_local.pipelines.auto_cdc.definition import Definition, evolve
 from lakeflow_local.pipelines.auto_cdc.state import State
 from lakeflow_local.pipelines.auto_cdc.target import (
@@ -38,9 +49,11 @@ from lakeflow_local.pipelines.auto_cdc.target import (
 )
 from lakeflow_local.pipelines.graph import AutoCdc
 
-_SEQUENCE, _DIGEST = "__cdc_sequence", "__cdc_digest"
+_SEQUENCE, _SYSTEM, _DIGEST, _UPDATES = "__cdc_sequence", "__cdc_system", "__cdc_digest", "__cdc_updates"
 _TRUNCATES, _RANK, _HELD = "__cdc_truncates", "__cdc_rank", "__cdc_held"
+_MOMENT, _NTH, _UNTIL, _ROW = "__cdc_moment", "__cdc_nth", "__cdc_until", "__cdc_row"
 _JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"}
+_NAMES = ArrayType(StringType())
 _PRUNED_BY = (StringType, IntegralType, DecimalType, DateType)
 # Which account of an event is right: the state's, then that of the visible row that starts there, then the end of one.
 _FROM_END, _FROM_START, _FROM_STATE, _FROM_BATCH = range(4)
@@ -81,6 +94,7 @@ class _Batch:
     """One batch on its way into the target.
 
     Events are rows of the keys, `_SEQUENCE`, `DELETED`, `_DIGEST` and the values; the values of a delete are NULL.
+    Besides they have `_SYSTEM` in a bitemporal history, and in `_UPDATES` the columns that they write, NULL for all.
     """
 
     def __init__(
@@ -103,16 +117,23 @@ class _Batch:
         by_delta = {name.lower() for name in generated}
         self.key_fields = [fields[key.lower()] for key in definition.keys]
         self.keys = [field.name for field in self.key_fields]
+        made_here = (START, END, *((SYSTEM_START, SYSTEM_END) if definition.system else ()))
         self.value_fields = [
             field
             for name, field in fields.items()
-            if field.name not in (*self.keys, START, END)
+            if field.name not in (*self.keys, *made_here)
             and (name in given or not (name in by_delta or "CURRENT_DEFAULT" in field.metadata))
         ]
         self.values = [field.name for field in self.value_fields]
-        self.content = [DELETED, _DIGEST, *self.values]
+        self.noted = [StructField(_UPDATES, _NAMES)] if definition.updates else []
+        if definition.system:
+            self.noted.append(StructField(_SYSTEM, fields[SYSTEM_START.lower()].dataType))
+        self.content = [DELETED, _DIGEST, *self.values, *(field.name for field in self.noted)]
         self.sequence_type = fields[START.lower()].dataType if self.cdc.scd_type == 2 else definition.sequence.dataType
-        self.keeps_events = self.cdc.scd_type == 2 or bool(definition.ignored)
+        self.sparse = bool(definition.ignored or definition.updates)
+        self.keeps_events = self.cdc.scd_type == 2 or self.sparse
+        # What tells an event from the others of its key.
+        self.event = [_SEQUENCE, *([_SYSTEM] if definition.system else [])] if self.keeps_events else []
         # The rows of the target tell their order themselves if they keep the sequence as it came.
         plain = fields.get(self.cdc.sequence_by.strip("`").lower())
         kept = plain in self.value_fields and plain.name.lower() in given and plain.dataType == self.sequence_type
@@ -125,7 +146,7 @@ class _Batch:
             self.changes = once(self.changes)
         last = (
             self.changes.where(~F.col(_TRUNCATES))
-            .groupBy(*columns([*self.keys, *([_SEQUENCE] if self.keeps_events else [])]))
+            .groupBy(*columns([*self.keys, *self.event]))
             .agg(
                 F.max_by(F.struct(*columns([_SEQUENCE, *self.content])), _order()).alias("__cdc_event"),
                 F.count("*").alias("__cdc_rows"),
@@ -145,7 +166,7 @@ class _Batch:
         )
         if self.cdc.scd_type == 2:
             return self._apply_to_history(events)
-        if self.definition.ignored:
+        if self.sparse:
             return self._apply_sparse(events)
         if truncation is not None:
             self._remember(truncation)
@@ -173,13 +194,25 @@ class _Batch:
                 .alias(field.name)
                 for field in self.value_fields
             ),
+            *self._notes(deleted),
         )
         return typed.withColumn(_DIGEST, self._digest())
+
+    def _notes(self, deleted: Column) -> Iterator[Column]:
+        for field in self.noted:
+            if field.name == _SYSTEM:
+                yield F.expr(self.cdc.system_sequence_by).cast(field.dataType).alias(_SYSTEM)
+            else:
+                named = F.transform(column(self.definition.updates), lambda name: F.lower(F.trim(name)))
+                yield F.when(~deleted, F.array_sort(F.array_distinct(named))).alias(_UPDATES)
 
     def _digest(self, alias: str = "") -> Column:
         """Orders contents. The place of a column, and one that is NULL, have no part in it: columns may be added."""
         parts: list[Column] = []
-        for field in sorted(self.value_fields, key=lambda field: field.name):
+        fields = self.value_fields
+        if self.definition.updates:
+            fields = [*fields, StructField(_UPDATES, _NAMES)]
+        for field in sorted(fields, key=lambda field: field.name):
             value = column(field.name, alias)
             if not isinstance(field.dataType, AtomicType) or isinstance(field.dataType, VariantType):
                 value = F.to_json(F.struct(value), _JSON)
@@ -199,6 +232,10 @@ class _Batch:
             F.count_if("__cdc_event." + DELETED).alias("deletes"),
             F.sum("__cdc_unordered").alias("__cdc_unordered"),
             F.array(*(F.sum(F.when(column(key).isNull(), F.col("__cdc_rows"))) for key in self.keys)).alias("lacking"),
+            (F.sum(F.when(self._untimed(), F.col("__cdc_rows"))) if self.definition.system else F.lit(0)).alias(
+                "untimed"
+            ),
+            (F.max(self._unknown_name()) if self.definition.updates else F.lit(None)).alias("unknown"),
             F.struct(F.lit(0), *(F.min(column(key)) for key in ranged)).alias("low"),
             F.struct(F.lit(0), *(F.max(column(key)) for key in ranged)).alias("high"),
         ).first()
@@ -207,12 +244,27 @@ class _Batch:
                 raise self._null("key", key, lacking)
         if found["__cdc_unordered"]:
             raise self._null("sequence_by", self.cdc.sequence_by, found["__cdc_unordered"])
+        if found["untimed"]:
+            raise self._null("system_sequence_by", self.cdc.system_sequence_by, found["untimed"])
+        if found["unknown"]:
+            raise LakeflowError(
+                f"AUTO CDC into {self.target.name}: {self.definition.updates} names `{found['unknown']}`, which is no"
+                " column of the target; correct it before, or add the column to the changes"
+            )
         self.range = [
             (key, F.lit(low), F.lit(high))
             for key, low, high in zip(ranged, found["low"][1:], found["high"][1:], strict=True)
             if low is not None
         ]
         return found["events"], found["deletes"]
+
+    def _untimed(self) -> Column:
+        (field,) = (field for field in self.noted if field.name == _SYSTEM)
+        return lacks(_SYSTEM, field.dataType)
+
+    def _unknown_name(self) -> Column:
+        known = F.array(*(F.lit(name.lower()) for name in (*self.keys, *self.values, self.definition.updates)))
+        return F.array_max(F.array_except(F.col("__cdc_event")[_UPDATES], known))
 
     def _null(self, what: str, name: str, rows: int) -> LakeflowError:
         return LakeflowError(
@@ -232,6 +284,7 @@ class _Batch:
 
     def _open_state(self) -> State:
         fields = [*self.key_fields, StructField(_SEQUENCE, self.sequence_type), StructField(DELETED, BooleanType())]
+        fields += self.noted
         if not self.keeps_events and self.sequence_column is None:
             fields.append(StructField(_DIGEST, LongType()))
         fixed = len(fields)
@@ -253,7 +306,7 @@ class _Batch:
 
     def _remember(self, events: DataFrame) -> None:
         def needed(events: DataFrame) -> DataFrame:
-            by = [*self.keys, _SEQUENCE] if self.keeps_events else self.keys
+            by = [*self.keys, *self.event]
             tie = self._digest() if self.keeps_events else F.lit(0) if self.sequence_column else F.col(_DIGEST)
             return _winners(events, by, F.struct(_SEQUENCE, DELETED, tie))
 
@@ -378,11 +431,14 @@ class _Batch:
     # Type 2
 
     def _apply_to_history(self, events: DataFrame) -> Counts:
-        if self.target.empty and self.state.empty and not self.definition.ignored:
+        plain = not (self.sparse or self.definition.system)
+        if self.target.empty and self.state.empty and plain:
             return self._begin_history(events)
         shown = self.target.rows().where(self._within_range())
         shown = once(shown.join(self._keys_of(events), self.keys, "left_semi"))
-        if self.definition.ignored:
+        if self.definition.system:
+            return self._replace_beliefs(shown, self._beliefs(self._past_and(events)))
+        if self.sparse:
             timeline = self._timeline(self._filled(self._past_and(events)))
         else:
             timeline = once(self._timeline(self._past(events, shown, self._known_of(events))))
@@ -467,12 +523,15 @@ class _Batch:
             *(F.col("__cdc_event")[name].alias(name) for name in (DELETED, *self.values)),
         )
 
-    def _timeline(self, events: DataFrame) -> DataFrame:
+    def _timeline(self, events: DataFrame, of: Sequence[str] = ()) -> DataFrame:
         """The events in their order, those that end a run with its row in their place.
 
         Adds `shown`, with `START` and `END` of the row, and `hidden`: the visible rows do not give the event back.
+
+        Args:
+            of: columns that tell the timelines of one key apart.
         """
-        by_key = Window.partitionBy(*columns(self.keys)).orderBy(_SEQUENCE)
+        by_key = Window.partitionBy(*columns([*self.keys, *of])).orderBy(_SEQUENCE)
         so_far = by_key.rowsBetween(Window.unboundedPreceding, Window.currentRow)
         names = self.definition.tracked
         names = None if names is None else {name.lower() for name in names}
@@ -499,25 +558,83 @@ class _Batch:
             F.when(ends_run, F.col("__cdc_next")).otherwise(F.col(_SEQUENCE)).alias(END),
         )
 
-    # NULLs that are ignored
+    # Type 2 in two times
+
+    def _beliefs(self, events: DataFrame) -> DataFrame:
+        """The rows of each key, with the system times from which and up to which they were what was known.
+
+        What was known from a system time on is the history of the events up to it, of which the last known counts
+        where several are of one business time. A row stays as long as it is in the histories that follow.
+        """
+        by_key = Window.partitionBy(*columns(self.keys)).orderBy(_MOMENT)
+        moments = events.select(*columns(self.keys), F.col(_SYSTEM).alias(_MOMENT)).distinct()
+        moments = moments.withColumns({_NTH: F.row_number().over(by_key), _UNTIL: F.lead(_MOMENT).over(by_key)})
+        known = events.join(moments, self.keys).where(F.col(_SYSTEM) <= F.col(_MOMENT))
+        moment = [_MOMENT, _NTH, _UNTIL]
+        known = _winners(known, [*self.keys, *moment, _SEQUENCE], F.struct(_SYSTEM, DELETED, self._digest()))
+        if self.sparse:
+            known = self._filled(known, of=[_NTH])
+        shown = self._timeline(known, of=[_NTH]).where("__cdc_shown").withColumn(_ROW, comparable(self.value_fields))
+        same = [*self.keys, START, END, _ROW]
+        in_turn = F.row_number().over(Window.partitionBy(*columns(same)).orderBy(_NTH))
+        return (
+            shown.withColumn("__cdc_stay", F.col(_NTH) - in_turn)
+            .groupBy(*columns([*same, "__cdc_stay"]))
+            .agg(
+                F.min(_MOMENT).alias(SYSTEM_START),
+                F.max_by(_UNTIL, _NTH).alias(SYSTEM_END),
+                F.max_by(F.struct(F.lit(0), *columns(self.values)), _NTH).alias("__cdc_event"),
+            )
+            .select(*columns([*self.keys, START, END, SYSTEM_START, SYSTEM_END]), "__cdc_event.*")
+        )
+
+    def _replace_beliefs(self, shown: DataFrame, beliefs: DataFrame) -> Counts:
+        system = [StructField(name, self.target.schema[name].dataType) for name in (SYSTEM_START, SYSTEM_END)]
+        return self.target.replace(
+            shown,
+            once(beliefs),
+            [*system, *self.value_fields],
+            keys=self.keys,
+            same_keys=self._same_keys(),
+            apart=self.few,
+            known_by=[SYSTEM_START],
+        )
+
+    # Changes of some columns
 
     def _past_and(self, events: DataFrame) -> DataFrame:
         """Adds the events to the state, and gives all that it has of their keys."""
         self._remember(events)
-        return _winners(self._known_of(events), [*self.keys, _SEQUENCE], F.struct(DELETED, self._digest()))
+        return _winners(self._known_of(events), [*self.keys, *self.event], F.struct(DELETED, self._digest()))
 
-    def _filled(self, events: DataFrame) -> DataFrame:
-        """The events with the value before, since the last delete, in the place of a NULL that is to be ignored."""
-        by_key = Window.partitionBy(*columns(self.keys)).orderBy(_SEQUENCE)
-        in_life = Window.partitionBy(*columns([*self.keys, AT])).orderBy(_SEQUENCE)
+    def _filled(self, events: DataFrame, of: Sequence[str] = ()) -> DataFrame:
+        """The events with the value before, since the last delete, in the place of one that a change does not write.
+
+        Args:
+            of: as in `_timeline`.
+        """
+        by_key = Window.partitionBy(*columns([*self.keys, *of])).orderBy(_SEQUENCE)
+        in_life = Window.partitionBy(*columns([*self.keys, *of, AT])).orderBy(_SEQUENCE)
+        written = dict(self._written())
         return (
             events.withColumn(AT, F.sum(F.col(DELETED).cast("int")).over(by_key))
-            .withColumns(
-                {name: F.last(column(name), ignorenulls=True).over(in_life) for name in self.definition.ignored}
-            )
-            .withColumns({name: F.when(~F.col(DELETED), column(name)) for name in self.definition.ignored})
+            .withColumns({name: F.last(value, ignorenulls=True).over(in_life) for name, value in written.items()})
+            .withColumns({name: F.when(~F.col(DELETED), column(name)["value"]) for name in written})
             .drop(AT)
         )
+
+    def _written(self) -> Iterator[tuple[str, Column]]:
+        """The columns that a change need not write, with what it writes in a struct, NULL where it does not."""
+        for name in self.definition.ignored:
+            yield name, F.when(column(name).isNotNull(), F.struct(column(name).alias("value")))
+        if self.definition.updates:
+            # The order and the list itself are those of the last change.
+            own = {self.definition.updates.lower(), self.cdc.sequence_by.strip("`").lower()}
+            for name in self.values:
+                if name.lower() not in own:
+                    named = F.col(_UPDATES).isNull() | F.array_contains(_UPDATES, name.lower())
+                    value = F.struct(column(name).alias("value"))
+                    yield name, F.when(~F.col(DELETED) & named, value)
 
 
 def _order() -> Column:

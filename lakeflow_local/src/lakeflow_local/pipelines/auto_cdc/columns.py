@@ -23,6 +23,7 @@ from pyspark.sql.types import (
 from lakeflow_local.errors import LakeflowError
 
 START, END = "__START_AT", "__END_AT"
+SYSTEM_START, SYSTEM_END = "__SYSTEM_START_AT", "__SYSTEM_END_AT"
 
 
 def quoted(name: str) -> str:

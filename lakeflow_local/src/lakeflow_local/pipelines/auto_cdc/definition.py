@@ -8,15 +8,26 @@ from dataclasses import dataclass
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DataType, StructField, StructType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, StringType, StructField, StructType
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
-from lakeflow_local.pipelines.auto_cdc.columns import END, START, listed, names_of, orderable, quoted, select
+from lakeflow_local.pipelines.auto_cdc.columns import (
+    END,
+    START,
+    SYSTEM_END,
+    SYSTEM_START,
+    listed,
+    names_of,
+    orderable,
+    quoted,
+    select,
+)
 from lakeflow_local.pipelines.graph import AutoCdc
 
 
 def target_schema(changes: StructType, cdc: AutoCdc, spark: SparkSession) -> StructType:
-    """The columns of the target for changes of this schema; with type 2, `__START_AT` and `__END_AT` come last.
+    """The columns of the target for changes of this schema; a history has `__START_AT` and `__END_AT` last,
+    and where it is bitemporal `__SYSTEM_START_AT` and `__SYSTEM_END_AT` after them.
 
     Raises:
         LakeflowError: a column or an expression of `cdc` does not fit `changes`; the message names it.
@@ -27,7 +38,12 @@ def target_schema(changes: StructType, cdc: AutoCdc, spark: SparkSession) -> Str
 
 @dataclass(frozen=True)
 class Definition:
-    """`AutoCdc` with its names and expressions resolved against the changes."""
+    """`AutoCdc` with its names and expressions resolved against the changes.
+
+    Attributes:
+        system: the system sequence, of a bitemporal history.
+        updates: the column that names the columns which a change writes.
+    """
 
     cdc: AutoCdc
     keys: tuple[str, ...]
@@ -35,17 +51,18 @@ class Definition:
     sequence: StructField
     tracked: tuple[str, ...] | None
     ignored: tuple[str, ...]
+    system: StructField | None
+    updates: str | None
 
     @classmethod
     def of(cls, changes: DataFrame, cdc: AutoCdc) -> Definition:
         fields = changes.schema.fields
+        reserved = {START, END} if cdc.system_sequence_by is None else {START, END, SYSTEM_START, SYSTEM_END}
         for field in fields:
-            if field.name.upper() in (START, END) or field.name.lower().startswith("__cdc_"):
+            if field.name.upper() in reserved or field.name.lower().startswith("__cdc_"):
                 raise LakeflowError(f"AUTO CDC: the column `{field.name}` has a reserved name; rename it in the source")
         if cdc.columns is not None and cdc.except_columns:
             raise LakeflowError("AUTO CDC: give either the columns to keep or the columns to leave out, not both")
-        if cdc.scd_type not in (1, 2):
-            raise UnsupportedError(f"AUTO CDC: stored as SCD type {cdc.scd_type} is not supported; types 1 and 2 are")
         keys = names_of(cdc.keys, fields, "key")
         if not keys:
             raise LakeflowError("AUTO CDC: it needs at least one key column")
@@ -59,12 +76,12 @@ class Definition:
                     f"AUTO CDC: the key `{key}` has the type {changes.schema[key].dataType.simpleString()},"
                     " which cannot be compared"
                 )
-        sequence = StructField(cdc.sequence_by, _type_of(changes, cdc.sequence_by, "sequence_by"))
-        if not orderable(sequence.dataType):
-            raise LakeflowError(
-                f"AUTO CDC: sequence_by {cdc.sequence_by} has the type {sequence.dataType.simpleString()},"
-                " which has no order"
-            )
+        sequence = _sequence(changes, cdc.sequence_by, "sequence_by")
+        system = None
+        if cdc.system_sequence_by is not None:
+            if cdc.scd_type != 2:
+                raise LakeflowError("AUTO CDC: system_sequence_by is for a bitemporal table alone")
+            system = _sequence(changes, cdc.system_sequence_by, "system_sequence_by")
         for what in ("apply_as_deletes", "apply_as_truncates"):
             predicate = getattr(cdc, what)
             if predicate is not None and not isinstance(_type_of(changes, predicate, what), BooleanType):
@@ -81,6 +98,10 @@ class Definition:
                         " ignore_null_updates_except_column_list"
                     )
             ignored = tuple(field.name for field in chosen)
+        updates = _updates(cdc, fields)
+        if updates and (ignored or system):
+            other = "ignore_null_updates" if ignored else "a bitemporal table"
+            raise LakeflowError(f"AUTO CDC: columns_to_update does not go together with {other}, as on Databricks")
         tracked = None
         if cdc.track_history is not None or cdc.track_history_except:
             if cdc.scd_type != 2:
@@ -92,14 +113,36 @@ class Definition:
         if cdc.apply_as_truncates is not None:
             if cdc.scd_type != 1:
                 raise UnsupportedError("AUTO CDC: apply_as_truncates is for SCD type 1 only, as on Databricks")
-            if ignored:
-                raise UnsupportedError(
-                    "AUTO CDC: apply_as_truncates together with ignore_null_updates is not supported"
-                )
+            if ignored or updates:
+                other = "columns_to_update" if updates else "ignore_null_updates"
+                raise UnsupportedError(f"AUTO CDC: apply_as_truncates together with {other} is not supported")
         columns = [StructField(field.name, field.dataType) for field in kept]
         if cdc.scd_type == 2:
             columns += [StructField(START, sequence.dataType), StructField(END, sequence.dataType)]
-        return cls(cdc, keys, StructType(columns), sequence, tracked, ignored)
+        if system:
+            columns += [StructField(SYSTEM_START, system.dataType), StructField(SYSTEM_END, system.dataType)]
+        return cls(cdc, keys, StructType(columns), sequence, tracked, ignored, system, updates)
+
+
+def _sequence(changes: DataFrame, expression: str, what: str) -> StructField:
+    sequence = StructField(expression, _type_of(changes, expression, what))
+    if not orderable(sequence.dataType):
+        kind = sequence.dataType.simpleString()
+        raise LakeflowError(f"AUTO CDC: {what} {expression} has the type {kind}, which has no order")
+    return sequence
+
+
+def _updates(cdc: AutoCdc, fields: list[StructField]) -> str | None:
+    if cdc.columns_to_update is None:
+        return None
+    (name,) = names_of([cdc.columns_to_update], fields, "columns_to_update")
+    (kind,) = (field.dataType for field in fields if field.name == name)
+    if not isinstance(kind, ArrayType) or not isinstance(kind.elementType, StringType):
+        raise LakeflowError(
+            f"AUTO CDC: columns_to_update `{name}` has the type {kind.simpleString()}, and not that of a list of names,"
+            " array<string>"
+        )
+    return name
 
 
 def _type_of(changes: DataFrame, expression: str, what: str) -> DataType:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -189,32 +191,40 @@ class Target:
         keys: Sequence[str],
         same_keys: Column,
         apart: bool = False,
+        known_by: Sequence[str] = (),
     ) -> Counts:
         """Makes the rows `old` of a history the rows `new`, and touches none that is in both.
 
         Args:
             old, new: the keys, `START`, `END` and the values. A row is known by its key and its `START`, or its `END`
                 where it has no start.
+            known_by: of the values, those by which a row is known besides; none of them is NULL.
             apart: as in `change`, for an `old` that is all that the target has of its keys. Who reads in between finds
                 versions that began, and those before them not ended yet.
         """
         names = [START, END, *(field.name for field in values)]
         fields = [StructField(name, self.schema[name].dataType) for name in names]
-        at = F.coalesce(F.col(START), F.col(END))
+        also = {name: f"{AT}_{name}" for name in known_by}
+        at = [
+            F.coalesce(F.col(START), F.col(END)).alias(AT),
+            *(column(name).alias(alias) for name, alias in also.items()),
+        ]
+        known = [*keys, AT, *also.values()]
         row = F.struct(*columns(names))
         before, after = (comparable(fields, side) for side in ("__cdc_old", "__cdc_new"))
         rows = (
-            old.select(*columns(keys), at.alias(AT), row.alias("__cdc_old"))
-            .join(new.select(*columns(keys), at.alias(AT), row.alias("__cdc_new")), [*keys, AT], "full_outer")
+            old.select(*columns(keys), *at, row.alias("__cdc_old"))
+            .join(new.select(*columns(keys), *at, row.alias("__cdc_new")), known, "full_outer")
             .where(F.col("__cdc_old").isNull() | F.col("__cdc_new").isNull() | ~before.eqNullSafe(after))
             .select(
-                *columns([*keys, AT]),
+                *columns(known),
                 F.col("__cdc_new").isNull().alias(DELETED),
                 F.when(F.col("__cdc_old").isNotNull(), F.lit(True)).alias(HERE),
                 "__cdc_new.*",
             )
         )
         same_row = F.coalesce(column(START, "t"), column(END, "t")) == column(AT, "s")
+        same_row = reduce(and_, (column(name, "t") == column(alias, "s") for name, alias in also.items()), same_row)
         return self.change(rows, same_keys & same_row, names, keys=keys, apart=apart)
 
 

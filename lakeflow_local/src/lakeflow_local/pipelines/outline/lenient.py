@@ -364,6 +364,10 @@ def _told(function: Callable, args: tuple, options: dict[str, Any]) -> Iterator[
                 needed = list(inspect.signature(function).parameters.values())[len(args) :]
                 missing = (each.name for each in needed if each.default is each.empty or each.name in _TIES)
                 yield from ((name, value[name]) for name in missing if name not in {"unknown", "options", *options})
+        elif name == "system_sequence_by":
+            stored = options.get("stored_as_scd_type")
+            if not is_unknown(stored) and (str(stored).lower() == "bitemporal" or not is_unknown(value)):
+                yield name, value
         elif not (name in _CHECKED or (dataset and name == "format")) or not is_unknown(value):
             yield name, value
 

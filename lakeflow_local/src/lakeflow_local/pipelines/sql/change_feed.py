@@ -23,7 +23,6 @@ class ChangeFeed:
 
     Attributes:
         source_line: the line at which the query or the name after FROM begins.
-        refused: as of `Flow`.
     """
 
     def __init__(self, cursor: Cursor, target: str):
@@ -32,7 +31,7 @@ class ChangeFeed:
         self.found: dict[str, Any] = {}
         self.where: str | None = None
         self.source_line: int | None = None
-        self.refused: str | None = None
+        self.bitemporal = False
         self.from_snapshot = False
 
     def put(self, clause: str, **values: Any) -> None:
@@ -82,11 +81,9 @@ class ChangeFeed:
             elif cursor.accept("SEQUENCE", "BY"):
                 self.put("SEQUENCE BY", sequence_by=self.expression("SEQUENCE BY"))
             elif cursor.accept("SYSTEM", "SEQUENCE", "BY"):
-                self.expression("SYSTEM SEQUENCE BY")
-                self.refused = "SYSTEM SEQUENCE BY"
+                self.put("SYSTEM SEQUENCE BY", system_sequence_by=self.expression("SYSTEM SEQUENCE BY"))
             elif cursor.accept("COLUMNS", "TO", "UPDATE"):
-                self.expression("COLUMNS TO UPDATE")
-                self.refused = "COLUMNS TO UPDATE"
+                self.put("COLUMNS TO UPDATE", columns_to_update=cursor.column("COLUMNS TO UPDATE"))
             elif cursor.accept("COLUMNS"):
                 columns, excepted = self.selection("COLUMNS")
                 self.put("COLUMNS", columns=columns, except_columns=excepted)
@@ -172,7 +169,7 @@ class ChangeFeed:
     def stored_as(self) -> None:
         cursor = self.cursor
         if cursor.accept("BITEMPORAL") or cursor.accept("SCD", "TYPE", "BITEMPORAL"):
-            self.refused = "STORED AS BITEMPORAL"
+            self.bitemporal = True
             self.put("STORED AS", scd_type=2)
             return
         cursor.expect("SCD", "TYPE", after="STORED AS")
@@ -188,6 +185,8 @@ class ChangeFeed:
         for key, clause in (("sequence_by", "SEQUENCE BY"), ("keys", "KEYS (…)"), ("source_query", "FROM")):
             if key not in self.found:
                 self.cursor.fail(f"AUTO CDC INTO {self.target} has no {clause}")
+        if self.bitemporal != ("system_sequence_by" in self.found):
+            self.cursor.fail(f"AUTO CDC INTO {self.target}: STORED AS BITEMPORAL and SYSTEM SEQUENCE BY go together")
         if self.where:
             source, query = self.found["source"], self.found["source_query"]
             relation = f"STREAM {source}" if source else f"({query})"
@@ -197,7 +196,7 @@ class ChangeFeed:
     def of_snapshots(self) -> Snapshot:
         if "keys" not in self.found:
             self.cursor.fail(f"AUTO CDC INTO {self.target} has no KEYS (…)")
-        if self.where or self.found.keys() - _OF_SNAPSHOTS:
+        if self.where or self.bitemporal or self.found.keys() - _OF_SNAPSHOTS:
             self.cursor.fail("AUTO CDC FROM SNAPSHOT takes KEYS, WITH VERSION, STORED AS and TRACK HISTORY ON alone")
         if "version_query" in self.found and self.found["source"]:
             self.cursor.fail("WITH VERSION needs a query: FROM SNAPSHOT (SELECT …)")

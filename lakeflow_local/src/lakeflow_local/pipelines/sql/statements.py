@@ -415,5 +415,4 @@ class _Statement(Cursor):
             query_line=cdc.source_line,
             once=once,
             comment=comment,
-            refused=cdc.refused,
         )
