@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -128,8 +128,8 @@ class _Erasure:
             for name in deleted_from:
                 if self._of_members(self.spark.table(name)).take(1):
                     raise IngestError(f"{name} still has a requested member; run the steps sources and tables first")
-            for name in names:
-                self._record("purge", name, self._purged(name))
+            # Kept together, since a purge that died has to be repeated for all.
+            self._keep(self._receipt("purge", name, self._purged(name)) for name in names)
         ended = self._ended(names)
         if ended:
             listed = ", ".join(f"'{_quoted(request)}'" for request in ended)
@@ -245,10 +245,15 @@ class _Erasure:
         return len(paths)
 
     def _record(self, step: str, place: str, items: int, requests: Sequence[str] | None = None) -> None:
+        self._keep([self._receipt(step, place, items, requests)])
+
+    def _receipt(self, step: str, place: str, items: int, requests: Sequence[str] | None = None) -> tuple:
         self.done.items[place] = self.done.items.get(place, 0) + items
         log.info("%s: %s: %d", step, place, items)
-        row = (list(requests or self.ids), step, place, items, datetime.now(UTC))
-        self.spark.createDataFrame([row], _RECEIPTS).write.mode("append").saveAsTable(self.receipts_table)
+        return list(requests or self.ids), step, place, items, datetime.now(UTC)
+
+    def _keep(self, receipts: Iterable[tuple]) -> None:
+        self.spark.createDataFrame([*receipts], _RECEIPTS).write.mode("append").saveAsTable(self.receipts_table)
 
 
 def _quoted(text: str) -> str:
