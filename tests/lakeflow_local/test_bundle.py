@@ -158,6 +158,10 @@ def test_a_valid_bundle_has_no_fault(root: Path) -> None:
 
 READING = {
     "not YAML": ("databricks.yml", "  name: shop", "  name: [shop", "databricks.yml:3: this is not YAML"),
+    "a template": ("databricks.yml", "  name: shop", "  name: {{.name}}", "databricks.yml:2: a key is a word; if this is a template's {{…}}"),
+    "a text for a mapping": ("databricks.yml", "bundle:\n  name: shop", "bundle: shop", "databricks.yml:1: a bundle needs `bundle.name`"),
+    "a mapping for a text": ("databricks.yml", "mode: development", "mode: {a: b}", "databricks.yml:11: the mode of a target is development or production"),
+    "include at the root": ("databricks.yml", "resources/*.yml", "/resources/*.yml", "databricks.yml:4: include: '/resources/*.yml' is no path of files"),
     "a key twice": ("databricks.yml", "  name: shop", "  name: shop\n  name: shop", "databricks.yml:3: the key `name` is given twice, first in line 2"),
     "unknown key": ("databricks.yml", "include:", "includes:", "databricks.yml:4: unknown key `includes` in the bundle; did you mean include?"),
     "unknown key of a target": ("databricks.yml", "mode: development", "modus: development", "databricks.yml:11: unknown key `modus` in targets.dev; did you mean mode?"),

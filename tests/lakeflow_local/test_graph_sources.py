@@ -434,6 +434,8 @@ def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
             %sql
             CREATE LIVE VIEW w AS SELECT 1
             # COMMAND ----------
+            display(_sqldf.limit(1))
+            # COMMAND ----------
             %pip install x
             @dlt.view
             def x(): return spark.table("w")
@@ -461,7 +463,7 @@ def test_sql_notebooks_with_cells_of_other_languages(tmp_path):
         "users": (4, ("a.b",)),
         "v": (7, ("x",)),
         "w": (11, ()),
-        "x": (14, ("w",)),
+        "x": (16, ("w",)),
         "y": (2, ()),
         "z": (7, ("y",)),
     }
@@ -1182,12 +1184,13 @@ def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch,
                   libraries: [{notebook: {path: ../src/raw.ipynb}}]
                   configuration: {source: "${var.catalog}"}
                 clean:
-                  libraries: [{glob: {include: ../src/clean/**}}]
+                  libraries: [{glob: {include: ../src/clean/**}}, {glob: {include: ../src/**.sql}}]
                 connect: {catalog: c, schema: s, ingestion_definition: {objects: []}}
             """,
         "src/raw.ipynb": json.dumps({"cells": [{"cell_type": "code", "source": [
             "%sql\n", "CREATE OR REFRESH STREAMING TABLE orders AS SELECT * FROM STREAM ${source}.o"]}]}),
         "src/clean/a.sql": "CREATE MATERIALIZED VIEW orders AS SELECT * FROM raw.orders;\n",
+        "src/more.sql": "CREATE MATERIALIZED VIEW more AS SELECT 1;\n",
         "src/clean/b.py": "import dlt\n@dlt.table\ndef totals(): return dlt.read('orders')\n",
         "jobs/other.sql": "CREATE MATERIALIZED VIEW of_no_pipeline AS SELECT 1;\n",
     }  # fmt: skip
@@ -1195,14 +1198,21 @@ def test_a_bundle_is_drawn_whatever_else_is_wrong_with_it(tmp_path, monkeypatch,
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(dedent(text))
     monkeypatch.chdir(tmp_path)
-    drawn = {"raw-orders": [["orders", ["${source}.o"]]], "clean": [["orders", ["raw.orders"]], ["totals", ["orders"]]]}
+    drawn = {
+        "raw-orders": [["orders", ["${source}.o"]]],
+        "clean": [["orders", ["raw.orders"]], ["totals", ["orders"]], ["more", []]],
+    }
     for what, expected in {**drawn, ".": drawn["raw-orders"] + drawn["clean"]}.items():
         assert cli.main(["pipelines", "graph", what, "--json"]) == 0
         assert [[d["name"], d["inputs"]] for d in json.loads(capsys.readouterr().out)["datasets"]] == expected
     assert cli.main(["pipelines", "graph", "clean"]) == 0
-    assert "defined" not in capsys.readouterr().err  # twice, by two patterns
+    assert "also defined" not in capsys.readouterr().out  # two patterns match the file
     assert cli.main(["pipelines", "graph", "connect"]) == 1
     assert "ingestion_definition" in capsys.readouterr().err
+    (tmp_path / "resources/shop.yml").write_text("resources: {pipelines: {empty: {}}}")
+    for what in ("empty", "."):
+        assert cli.main(["pipelines", "graph", what]) == 1
+        assert "shop.yml:1: resources.pipelines.empty has no sources" in capsys.readouterr().err
 
 
 def test_functions_that_only_help_by_any_name_of_the_module(tmp_path):

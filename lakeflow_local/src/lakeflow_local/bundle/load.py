@@ -15,6 +15,7 @@ from typing import Any
 from lakeflow_local.bundle import variables as bundle_variables
 from lakeflow_local.bundle.tree import Value, merge, of, read
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.files import matching
 
 FILE = "databricks.yml"
 LOCAL_TARGET = "local"
@@ -243,7 +244,11 @@ def _read_all(root: Path, file: Path, faults: list[LakeflowError]) -> Value:
     owners: dict[tuple[str, str], Value] = {}
     known = {file}
     for pattern in tree.sequence("include"):
-        found = sorted(path for path in root.glob(str(pattern.data)) if path.is_file())
+        try:
+            found = [path for path in matching(root, str(pattern.data or "")) if path.is_file()]
+        except ValueError as error:
+            faults.append(pattern.error(f"include: {error}"))
+            continue
         # As in Databricks' CLI: only a file that is named has to be there.
         if not found and not re.search(r"[*?\[]", str(pattern.data)):
             faults.append(pattern.error(f"include: no file matches {pattern.data}"))
@@ -294,7 +299,7 @@ def _check_keys(tree: Value, faults: list[LakeflowError]) -> None:
         check(target.get("presets"), _PRESET_KEYS, f"targets.{name}.presets")
         check(target.get("bundle"), _BUNDLE_KEYS, f"targets.{name}.bundle")
         mode = target.get("mode")
-        if mode is not None and mode.data not in _MODES:
+        if mode is not None and str(mode.data) not in _MODES:
             faults.append(mode.error(f"the mode of a target is {' or '.join(sorted(_MODES))}, not {mode.data}"))
         for key, value in target.mapping("variables").items():
             if key not in tree.mapping("variables"):

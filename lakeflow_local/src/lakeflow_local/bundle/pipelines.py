@@ -9,6 +9,7 @@ from lakeflow_local.bundle import load
 from lakeflow_local.bundle.load import Bundle, Resource, path_of
 from lakeflow_local.bundle.tree import Value
 from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.files import matching
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines.names import Namespace
 from lakeflow_local.pipelines.notebooks import SUFFIXES
@@ -30,14 +31,13 @@ def files_of(library: Value) -> list[Path]:
         pattern = path_of(include)
         anchor = next(folder for folder in pattern.parents if "*" not in str(folder) and "?" not in str(folder))
         rest = str(pattern.relative_to(anchor))
-        matching = anchor.glob(f"{rest}/*" if rest.endswith("**") else rest)
-        return sorted(
+        return [
             file
-            for file in matching
+            for file in matching(anchor, f"{rest}/*" if rest.endswith("**") else rest)
             if file.is_file()
             and file.suffix in SUFFIXES
             and not any(part.startswith((".", "__pycache__")) for part in file.relative_to(anchor).parts)
-        )
+        ]
     kind = next(iter(library.data), "empty entry") if isinstance(library.data, dict) else "entry"
     raise UnsupportedError(
         f"a {kind} among a pipeline's libraries is not supported on this machine; use glob or file",
@@ -77,6 +77,8 @@ def spec(bundle: Bundle, pipeline: Resource, home: Home, default: Namespace | No
         if not found:
             raise no_file(library, pipeline.label)
         sources += [file for file in found if file not in sources]
+    if not sources:
+        raise value.error(f"{pipeline.label} has no sources; give them under `libraries`")
     event_log = value.get("event_log")
     published = None
     if event_log is not None and event_log.plain("name"):

@@ -145,6 +145,10 @@ def _construct(loader: _Loader, node: yaml.Node, line: int, file: Path, faults: 
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                message = "a key is a word; if this is a template's {{…}}, give the file that it makes"
+                faults.append(LakeflowError(message, file=file, line=key.start_mark.line + 1))
+                return Value(None, place)
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 message = f"the key `{key.value}` is given twice, first in line {seen[key.value]}; remove one"
                 faults.append(LakeflowError(message, file=file, line=key.start_mark.line + 1))

@@ -222,7 +222,7 @@ def builtin(
     """The sections `bundle` and `workspace` with what the databricks CLI fills in."""
     name = bundle.plain("name", default="")
     short = re.sub(r"[^\w]", "_", user.partition("@")[0]).lower()
-    given = workspace.data if workspace is not None and isinstance(workspace.data, dict) else {}
+    given = workspace.mapping() if workspace is not None else {}
     base = "${workspace.root_path}"
     defaults = {
         "current_user": {"userName": user, "short_name": short, "domain_friendly_name": short.replace("_", "-")},
@@ -234,6 +234,8 @@ def builtin(
         "state_path": f"{base}/state",
     }
     return {
-        "bundle": Value({**bundle.data, "target": of(target, place), "environment": of(target, place)}, bundle.place),
+        "bundle": Value(
+            {**bundle.mapping(), "target": of(target, place), "environment": of(target, place)}, bundle.place
+        ),
         "workspace": Value({**of(defaults, place).data, **given}, workspace.place if workspace is not None else place),
     }

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.files import matching
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines.notebooks import SUFFIXES
 from lakeflow_local.pipelines.spec import PipelineSpec
@@ -83,8 +84,8 @@ def _project(file: Path, home: Home, schema: str | None, configuration: Mapping[
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise LakeflowError(f"is not YAML: {error.problem}", file=file, line=line) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail(f"cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise fail(f"cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(given, dict):
         raise fail("is empty; it needs a name and libraries")
     if unknown := sorted(str(key) for key in given.keys() - _PROJECT_KEYS):
@@ -96,14 +97,13 @@ def _project(file: Path, home: Home, schema: str | None, configuration: Mapping[
         raise fail("configuration has to be a mapping of texts to texts; put numbers and booleans in quotes")
     folder = file.parent
     sources: list[Path] = []
-    for library in given.get("libraries") or ():
+    libraries = given.get("libraries") or []
+    for library in libraries if isinstance(libraries, list) else [None]:
         try:
-            pattern = library["glob"]["include"]
-        except (KeyError, TypeError):
+            pattern = str(library["glob"]["include"] or "")
+            found = _sources(folder, matching(folder, f"{pattern}/*" if pattern.endswith("/**") else pattern))
+        except (KeyError, TypeError, ValueError):
             raise fail("a library is written as `glob: {include: folder/**}`") from None
-        if pattern.endswith("/**"):
-            pattern += "/*"
-        found = _sources(folder, folder.glob(pattern))
         if not found:
             raise fail(f"the library {library['glob']['include']} matches no {', '.join(SUFFIXES)} file")
         sources += [source for source in found if source not in sources]

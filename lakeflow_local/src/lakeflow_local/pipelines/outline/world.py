@@ -58,7 +58,8 @@ _BEFORE_SPARK_4 = (
 # Their first text is none.
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _RUNTIME = "databricks.sdk.runtime"
-_OF_NOTEBOOKS = ("sc", "display", "displayHTML", "udf")
+# `_sqldf` is what the last %sql cell gave.
+_OF_NOTEBOOKS = ("sc", "display", "displayHTML", "udf", "_sqldf")
 # What gives the session: in Spark, and by habit in the helpers of a project.
 _GET_SESSION = re.compile(
     r"getOrCreate|getActiveSession|active|_*(?:(?:get|create|init|make|build|start|new|set_?up|configure)\w*?)?"
