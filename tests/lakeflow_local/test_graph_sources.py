@@ -1445,3 +1445,71 @@ def test_a_dataset_that_a_notebook_defines_in_python_and_in_sql_is_the_one_in_py
     )
     assert inputs(found) == {"raw": ("x",), "m": ("raw",)}
     assert found.notes == ["a.py:10: Raw is the one that this notebook defines in Python"]
+
+
+def test_a_source_that_fails_by_what_is_not_known_is_followed_the_other_way(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import json
+            from conf import flags
+
+            def debugs():
+                tags = json.loads(dbutils.notebook.context()).get("tags")
+                if tags:
+                    return True
+                return False
+
+            if not debugs():
+                import dlt
+            else:
+                print("no pipeline")
+
+            class Full:
+                source = "x"
+
+            class Other:
+                other = "y"
+
+            def kind(text):
+                if flags[text]:
+                    return Full()
+                else:
+                    return Other()
+
+            for table in ("t", "u"):
+                @dlt.table(name=table)
+                def made(of=kind(table).source if table == "t" else kind(table).other):
+                    return spark.read.table(of)
+        """,
+    )
+    assert inputs(found) == {"t": ("x",), "u": ("y",)}
+
+
+def test_a_source_that_fails_on_every_way_is_refused_as_on_the_first(tmp_path):
+    text = """
+        import dlt
+        if spark.conf.get("x") == "y":
+            print(first)
+        else:
+            print(second)
+    """
+    assert [(fault.line, fault.message) for fault in graph_of(tmp_path, a__py=text).errors] == [
+        (4, "NameError: name 'first' is not defined")
+    ]
+
+
+def test_what_a_source_collects_before_it_declares_is_no_input(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from pyspark.sql.functions import col, lit
+
+            base = spark.read.table("base")
+            for row in spark.table("config").collect():
+                @dlt.table(name=f"t_{row.name}")
+                def t(): return base.join(spark.table("u"), "id").where(col("c") == lit(row.name))
+        """,
+    )
+    assert list(inputs(found).values()) == [("base", "u")]

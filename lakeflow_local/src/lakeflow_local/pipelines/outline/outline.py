@@ -30,6 +30,7 @@ from lakeflow_local.pipelines.outline import lenient
 from lakeflow_local.pipelines.outline.symbols import (
     EACH,
     Base,
+    Condition,
     Symbol,
     TableRead,
     described,
@@ -45,6 +46,7 @@ from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
 _SECONDS = 10
+_MOST_WAYS = 24
 _STREAM_READS = frozenset({"readStream", "read_stream"})
 _TABLE_READS = frozenset({"table", "read", *_STREAM_READS})
 _PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
@@ -249,20 +251,33 @@ def outline(
 
 
 def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], configuration: Mapping[str, str]) -> _Loader:
-    """Follows a source; once more, if it fails or declares nothing, with what its empty settings stand for."""
-    tried: list[tuple[_Loader, list[str], list[Fault]]] = []
-    for given in (True, False):
-        world.begin_again(given)
+    """Follows a source; if it fails or declares nothing, again, and differently.
+
+    Once its settings that are empty stand for themselves, and then one of its conditions, on what is not known, has
+    the other answer, or several, as long as it gets elsewhere with that. The way that declares most is taken.
+    """
+    tried: list[tuple[int, bool, _Loader, list[str], list[Fault]]] = []
+    ends: set[tuple[Any, ...]] = set()
+    ways: list[tuple[bool, frozenset[Condition]]] = [(True, frozenset())]
+    for given, otherwise in ways:
+        world.begin_again(given, bool(tried))
         notes, faults = len(found.notes), len(errors)
         loader = _Loader(path, world, found, configuration)
-        with _caught(found, path, errors):
+        with _caught(found, path, errors, otherwise) as way:
             loader.load(path)
-        declares = bool(loader.registry.datasets or loader.registry.flows) and len(errors) == faults
-        if declares or (given and not world.defaults.had_empty):
+        end = tuple((fault.line, fault.message) for fault in errors[faults:])
+        declared = 0 if end else len(loader.registry.datasets) + len(loader.registry.flows)
+        if declared and not otherwise:
             return loader
-        tried.append((loader, found.notes[notes:], errors[faults:]))
+        if not tried and world.defaults.had_empty:
+            ways.append((False, otherwise))
+        if end not in ends:
+            ways += [(given, otherwise | {each}) for each in way.asked if each not in otherwise]
+        ends.add(end)
+        del ways[_MOST_WAYS:]
+        tried.append((declared, given, loader, found.notes[notes:], errors[faults:]))
         del found.notes[notes:], errors[faults:]
-    loader, its_notes, its_faults = tried[0]
+    _, world.defaults.given, loader, its_notes, its_faults = max(tried, key=lambda each: each[0])
     found.notes += its_notes
     errors += its_faults
     return loader
@@ -380,11 +395,13 @@ def _may_define(source: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _caught(found: Outline, path: Path, faults: list[Fault]) -> Iterator[None]:
+def _caught(
+    found: Outline, path: Path, faults: list[Fault], otherwise: frozenset[Condition] = frozenset()
+) -> Iterator[Any]:
     """Turns whatever a source does wrong into one of the faults, with its place."""
     try:
-        with _apart(path.parent), one_way() as way:
-            yield
+        with _apart(path.parent), one_way(otherwise=otherwise) as way:
+            yield way
             found.notes += [
                 described(f"{Path(file).name}:{line}: depends on {text}") for (file, line), text in way.doubts.items()
             ]
@@ -706,7 +723,8 @@ class _Assembly:
             if fallback and not has_fallback:
                 break
             try:
-                with _apart(flow.place.file.parent), one_way(answer, fallback) as way, collecting(Registry()):
+                way_of_flow = one_way(answer, fallback=fallback, in_flow=True)
+                with _apart(flow.place.file.parent), way_of_flow as way, collecting(Registry()):
                     result = function(*args)
                 has_fallback = has_fallback or way.has_fallback
             except (Exception, SystemExit) as error:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePath
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from lakeflow_local.pipelines.sources import PREFIX
@@ -31,6 +31,8 @@ _PREDICATES = {
 # By its name, where nothing else tells.
 _GIVES_A_STREAM = re.compile(r"(?<!up)(?<!down)stream|auto_?loader", re.IGNORECASE)
 _UNKNOWN = "only a running pipeline knows"
+# What they give is a value, which does not tell any more where it comes from.
+_ACTIONS = frozenset({"collect", "count", "first", "head", "take", "tail", "toLocalIterator", "toPandas"})
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
 # How often a loop or a condition on a symbol goes on at one place of a source before it ends.
 _MOST_ROUNDS = 2
@@ -94,12 +96,19 @@ class TableRead(NamedTuple):
     streaming: bool
 
 
+# Where it is asked, and what it depends on.
+Condition = tuple[CodeType, int, str]
+
+
 @dataclass
 class _Path:
     """One way through a source, where its conditions depend on what is not known.
 
     Attributes:
         answer: whether such conditions hold; a loop ends after some rounds all the same.
+        otherwise: those that have the other answer.
+        asked: those that were asked.
+        in_flow: whether it leads through a flow's function, rather than through the source that declares it.
         rounds: how often the condition at each place was asked.
         doubts: the places at which an answer was given, and on what it depends.
         views: the temporary views that were created on it.
@@ -108,6 +117,9 @@ class _Path:
     """
 
     answer: bool = True
+    otherwise: frozenset[Condition] = frozenset()
+    in_flow: bool = False
+    asked: dict[Condition, None] = field(default_factory=dict)
     rounds: dict[tuple[Any, int], int] = field(default_factory=dict)
     doubts: dict[tuple[str, int], str] = field(default_factory=dict)
     views: dict[str, Symbol] = field(default_factory=dict)
@@ -119,10 +131,10 @@ _path = _Path()
 
 
 @contextmanager
-def one_way(answer: bool = True, fallback: bool = False) -> Iterator[_Path]:
+def one_way(answer: bool = True, **options: Any) -> Iterator[_Path]:
     """Conditions on what is not known begin anew, and give `answer` first; views that exist already stay."""
     global _path
-    before, _path = _path, _Path(answer, views=dict(_path.views), fallback=fallback)
+    before, _path = _path, _Path(answer, views=dict(_path.views), **options)
     try:
         yield _path
     finally:
@@ -163,6 +175,9 @@ def decided(text: str) -> bool:
     frame = doubt(f"{text}, which {_UNKNOWN}")
     key = (frame.f_code, frame.f_lasti)
     _path.rounds[key] = _path.rounds.get(key, 0) + 1
+    _path.asked[condition := (*key, text)] = None
+    if condition in _path.otherwise:
+        return not _path.answer
     return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
 
 
@@ -297,6 +312,8 @@ class Symbol:
             object.__setattr__(result, "__wrapped__", args[0])
             return result
         given = ", ".join([*map(shown, args), *(f"{key}={shown(value)}" for key, value in kwargs.items())])
+        if name in _ACTIONS and not _path.in_flow:
+            return Symbol(f"{self._text}({given})")
         result = self.derived(f"{self._text}({given})", args, kwargs)
         if _GIVES_A_STREAM.search(name):
             object.__setattr__(result, "_streaming", True)

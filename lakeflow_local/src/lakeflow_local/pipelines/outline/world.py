@@ -342,10 +342,10 @@ class World:
         module.__dict__.update(read=read, read_stream=read_stream, readStream=read_stream)
         return module
 
-    def begin_again(self, given: bool) -> None:
-        """Sources are followed anew, and modules with them; `given` says whether empty defaults count."""
+    def begin_again(self, given: bool, anew: bool) -> None:
+        """A source is followed, `anew` with its modules; `given` says whether empty defaults count."""
         self.open_names = self.defaults.had_empty = False
-        if given != self.defaults.given:
+        if anew or given != self.defaults.given:
             self.defaults.given = given
             self._modules.clear()
 
