@@ -568,16 +568,23 @@ def test_odd_files(tmp_path, monkeypatch):
     (tmp_path / "spin.py").write_text("while True:\n    try:\n        x = 1\n    except BaseException:\n        pass\n")
     (tmp_path / "broken.ipynb").write_text(json.dumps({"nbformat": 4}))
     (tmp_path / "half.ipynb").write_text('{"cells": [\n"')
-    odd = tuple(tmp_path / name for name in ("binary.py", "spin.py", "broken.ipynb", "half.ipynb"))
+    (tmp_path / "shape.ipynb").write_text(json.dumps({"cells": {"a": 1}, "metadata": "x"}))
+    (tmp_path / "good.ipynb").write_text(
+        json.dumps({"cells": [1, {"cell_type": "code", "source": [2]}], "metadata": 3})
+    )
+    odd = tuple(
+        tmp_path / name for name in ("binary.py", "spin.py", "broken.ipynb", "half.ipynb", "shape.ipynb", "good.ipynb")
+    )
     monkeypatch.setattr(sys.modules[outline.__module__], "_SECONDS", 0.5)
     found = outline(odd, root=tmp_path, configuration={}, names=Namespace("c", "s"))
     assert {fault.file.rpartition("/")[2]: fault.message.partition(";")[0] for fault in found.errors} == {
         "broken.ipynb": "is not a Jupyter notebook: there is no list of cells in it",
         "half.ipynb": "is not a Jupyter notebook: there is no list of cells in it",
+        "shape.ipynb": "is not a Jupyter notebook: there is no list of cells in it",
         "binary.py": "is not UTF-8 text (byte 0)",
         "spin.py": "takes longer than 0.5 s to follow",
     }
-    assert [fault.line for fault in found.errors if fault.file.endswith("b")] == [1, 2]
+    assert [fault.line for fault in found.errors if fault.file.endswith("b")] == [1, 2, 1]
 
 
 def test_what_a_machine_lacks_leaves_the_graph_whole(tmp_path):

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lakeflow_local.errors import LakeflowError
 
@@ -130,21 +131,23 @@ def _of_magic(name: str, text: str, line: int) -> list[Cell]:
 
 
 def _of_jupyter(text: str, path: Path) -> list[Cell]:
+    message = "is not a Jupyter notebook: there is no list of cells in it"
     try:
-        notebook = json.loads(text)
-        given = notebook["cells"]
-    except (ValueError, KeyError, TypeError) as error:
-        message = "is not a Jupyter notebook: there is no list of cells in it"
+        notebook = _mapping(json.loads(text))
+    except ValueError as error:
         raise LakeflowError(message, file=path, line=getattr(error, "lineno", 1)) from None
-    metadata = notebook.get("metadata") or {}
-    databricks = (metadata.get("application/vnd.databricks.v1+notebook") or {}).get("language")
-    default = str(databricks or (metadata.get("language_info") or {}).get("name") or PYTHON).lower()
+    given = notebook.get("cells")
+    if not isinstance(given, list):
+        raise LakeflowError(message, file=path, line=1)
+    metadata = _mapping(notebook.get("metadata"))
+    databricks = _mapping(metadata.get("application/vnd.databricks.v1+notebook")).get("language")
+    default = str(databricks or _mapping(metadata.get("language_info")).get("name") or PYTHON).lower()
     default = SQL if default == SQL else PYTHON
     found: list[Cell] = []
     line = 1
-    for cell in given:
+    for cell in map(_mapping, given):
         body = cell.get("source") or ""
-        body = "".join(body) if isinstance(body, list) else str(body)
+        body = "".join(map(str, body)) if isinstance(body, list) else str(body)
         if cell.get("cell_type") == "markdown":
             found.append(Cell(MARKDOWN, body, line))
         if cell.get("cell_type") != "code":
@@ -152,6 +155,10 @@ def _of_jupyter(text: str, path: Path) -> list[Cell]:
         found += _jupyter_cell(body, line, default)
         line += body.count("\n") + 1
     return found
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _jupyter_cell(body: str, line: int, default: str) -> list[Cell]:
