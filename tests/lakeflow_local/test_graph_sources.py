@@ -1520,3 +1520,20 @@ def test_what_a_source_collects_before_it_declares_is_no_input(tmp_path):
         """,
     )
     assert list(inputs(found).values()) == [("base", "u")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import databricks.pipelines as p", "from databricks import pipelines as p",
+     "import databricks.declarative_pipelines as p"],
+)  # fmt: skip
+def test_names_that_the_module_of_pipelines_had_in_a_preview(tmp_path, line):
+    text = f"""
+        {line}
+        def make(name):
+            @p.table(name=name)
+            @p.expect("a", "b > 1")
+            def t(): return p.read("x")
+    """
+    assert inputs(graph_of(tmp_path, a__py=text)) == {"${name}": ("x",)}
+    assert inputs(graph_of(tmp_path, a__py=text + "    make('t')")) == {"t": ("x",)}

@@ -26,7 +26,7 @@ _MAGIC_LINE = re.compile(r"^(?:#|--)[ \t]*MAGIC ?(.*)$")
 _BARE_MAGIC = re.compile(r"^%([a-z][\w-]*)[ \t]*(.*)$")
 _MAGICS = re.compile(r"^(?:--[ \t]*MAGIC|%[a-z])", re.MULTILINE)
 _LANGUAGES = frozenset({SQL, PYTHON, "py", RUN, "md", "md-sandbox", "scala", "r", "sh", "fs"})
-_DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|pipelines)\b", re.MULTILINE)
+_DEFINES = re.compile(r"^\s*(?:import|from)\s.*\b(?:dlt|(?:declarative_)?pipelines)\b", re.MULTILINE)
 # IPython takes pip for %pip too.
 _SHELL_OR_LINE_MAGIC = re.compile(r"^\s*(?:%[A-Za-z]|!|pip\s+install\b)")
 _INDENT = re.compile(r"(?:[ \t\r]*\n)*([ \t]+)(?=\S)")

@@ -369,8 +369,8 @@ def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.asname and each.name in PIPELINES}
-        elif isinstance(node, ast.ImportFrom) and node.module == "pyspark":
-            modules |= {each.asname for each in node.names if each.asname and each.name == "pipelines"}
+        elif isinstance(node, ast.ImportFrom) and node.module in ("pyspark", "databricks"):
+            modules |= {each.asname for each in node.names if each.asname and f"{node.module}.{each.name}" in PIPELINES}
         elif isinstance(node, ast.ImportFrom) and node.module in PIPELINES:
             names |= {each.asname or each.name for each in node.names if each.name in _DEFINES}
 

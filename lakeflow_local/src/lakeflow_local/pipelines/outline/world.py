@@ -35,7 +35,8 @@ from lakeflow_local.pipelines.outline.symbols import (
 )
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
-PIPELINES = ("dlt", "pyspark.pipelines")
+# The last two are names of a preview, which sources still have.
+PIPELINES = ("dlt", "pyspark.pipelines", "databricks.pipelines", "databricks.declarative_pipelines")
 # Modules of Spark that need no session.
 _REAL_OF_SPARK = frozenset({"pyspark.sql.types", "pyspark.errors", "pyspark.sql.utils"})
 # Libraries that read settings; every other library is followed by a symbol.
