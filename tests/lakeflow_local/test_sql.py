@@ -526,6 +526,8 @@ REFUSED = [
     ("CREATE OR REPLACE FUNCTION f() RETURN 1", "CREATE FUNCTION is not a statement of a pipeline"),
     ("CREATE SCHEMA s", "CREATE SCHEMA is not a statement of a pipeline"),
     ("SET VARIABLE x = 1", "SET VARIABLE is not a statement of a pipeline"),
+    ("SET TIME ZONE 'UTC'", "SET TIME is not a statement of a pipeline"),
+    ("CREATE OR REPLACE TEMPORARY FUNCTION f() RETURN 1", "CREATE TEMPORARY FUNCTION is not a statement of a pipeline"),
     ("SET a b c d", "expected SET key = value; found SET a b c"),
     ("CREATE VIEW v LANGUAGE YAML AS $$a: b$$", "VIEW v WITH METRICS is not a statement of a pipeline"),
     ("CREATE VIEW v WITH METRICS LANGUAGE YAML AS $$it's$$", "VIEW v WITH METRICS is not a statement of a pipeline"),

@@ -31,9 +31,9 @@ _NOT_A_STATEMENT = re.compile(r"\A(?:\s|--(?![ \t]*MAGIC)[^\n]*\n?)*")
 _OTHER_STATEMENTS = frozenset({
     "ADD", "ALTER", "ANALYZE", "BEGIN", "CACHE", "CALL", "CASE", "CLEAR", "COMMENT", "CONVERT", "COPY", "DECLARE",
     "DELETE", "DENY", "DESC", "DESCRIBE", "DROP", "ELSE", "ELSEIF", "END", "EXECUTE", "EXPLAIN", "FOR", "FROM", "FSCK",
-    "GRANT", "IF", "INSERT", "ITERATE", "LEAVE", "LIST", "LOAD", "LOOP", "MERGE", "MSCK", "OPTIMIZE", "REFRESH",
-    "REORG", "REPAIR", "REPEAT", "RESET", "RESTORE", "REVOKE", "SELECT", "SHOW", "SIGNAL", "SYNC", "TABLE", "TRUNCATE",
-    "UNCACHE", "UNDROP", "UNSET", "UPDATE", "VACUUM", "VALUES", "WHEN", "WHILE", "WITH", "(",
+    "GET", "GRANT", "IF", "INSERT", "ITERATE", "LEAVE", "LIST", "LOAD", "LOOP", "MERGE", "MSCK", "OPTIMIZE", "PUT",
+    "REFRESH", "REMOVE", "REORG", "REPAIR", "REPEAT", "RESET", "RESTORE", "REVOKE", "SELECT", "SHOW", "SIGNAL", "SYNC",
+    "TABLE", "TRUNCATE", "UNCACHE", "UNDROP", "UNSET", "UPDATE", "VACUUM", "VALUES", "WHEN", "WHILE", "WITH", "(",
 })  # fmt: skip
 _OTHER_OBJECTS = frozenset({
     "AGGREGATE", "BLOOMFILTER", "CATALOG", "CONNECTION", "DATABASE", "EXTERNAL", "FOREIGN", "FUNCTION", "GROUP",
@@ -234,7 +234,7 @@ class _Statement(Cursor):
     def set_conf(self) -> SetConf | None:
         """What `SET key = value` sets; None for `SET key`, which only shows a value."""
         low = self.index
-        if self.word() in ("VARIABLE", "VAR"):
+        if self.word() in ("VARIABLE", "VAR") or self.at_words("TIME", "ZONE"):
             self.not_of_a_pipeline(f"SET {self.word()}")
         while not self.at_end() and self.word() != "=":
             self.index += 1
@@ -296,7 +296,9 @@ class _Statement(Cursor):
         else:
             refreshed = ["OR REFRESH"] if "REFRESH" in modifiers else []
             what = " ".join(["CREATE", *refreshed, *sorted(modifiers - {"REFRESH", "REPLACE"}), self.shown()])
-            self.not_of_a_pipeline(what, exists=self.word() in _OTHER_OBJECTS and not modifiers - {"REPLACE"})
+            self.not_of_a_pipeline(
+                what, exists=self.word() in _OTHER_OBJECTS and not modifiers - {"REPLACE", "TEMPORARY"}
+            )
         return self.create_dataset(kind, modifiers, managed)
 
     def not_a_table(self, index: int) -> NoReturn:
