@@ -20,7 +20,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ingest import cli
-from ingest.errors import IngestError, explained
+from ingest.errors import IngestError, TransientError, explained
 from ingest.invoices import contract, generator, readers
 from ingest.invoices.contract import Document
 
@@ -98,7 +98,8 @@ def land_folder(spark: SparkSession, folder: str, landing_url: str, *, day: date
         folder: on disk or in an object store.
 
     Raises:
-        IngestError: the folder does not exist or the landing zone cannot be written.
+        IngestError: the folder does not exist or the landing zone cannot be written; or, after all others have landed,
+            some files cannot be opened.
     """
     with _explained(folder):
         paths = sorted(_files(spark, folder))
@@ -108,10 +109,16 @@ def land_folder(spark: SparkSession, folder: str, landing_url: str, *, day: date
         }
     seen: set[str] = set()
     refused = repeated = documents = 0
+    unopened: list[str] = []
     reported = time.monotonic()
     for position, (name, path) in enumerate(paths, start=1):
-        with _explained(folder):
+        try:
             content = _bytes(spark, path)
+        except (Py4JJavaError, PySparkException) as error:
+            if isinstance(fault := explained(error, landing=folder), TransientError):
+                raise fault from None
+            unopened.append(name)
+            continue
         digest = hashlib.sha256(content).hexdigest()
         try:
             kind, prefix, found = "invoices", "document", readers.read(content, source_file=name)
@@ -130,8 +137,14 @@ def land_folder(spark: SparkSession, folder: str, landing_url: str, *, day: date
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             log.info("%d of %d files read, %d of them refused", position, len(paths), refused)
-    summary = Summary(len(paths), len(paths) - refused, refused, repeated, documents)
+    found = len(paths) - len(unopened)
+    summary = Summary(found, found - refused, refused, repeated, documents)
     log.info("%s", summary)
+    if unopened:
+        raise IngestError(
+            f"{len(unopened)} of {len(paths)} files of {folder} cannot be opened, the first is {unopened[0]}; check"
+            " that it is whole and that you may read it, and run again: what else there was has landed"
+        )
     return summary
 
 

@@ -216,6 +216,20 @@ class TestLanding:
         (again,) = land.run([*arguments[:-2], "2024-04-02", "--from", f"{landing}/inbox"], spark)
         assert again == land.Summary(found=9, read=6, refused=3, repeated=8, documents=1)
 
+    def test_a_file_that_cannot_be_opened_keeps_no_other_back(self, spark, tmp_path):
+        document = json.loads(FIXTURE.read_text())
+        folder, landing = tmp_path / "inbox", tmp_path / "landing"
+        folder.mkdir()
+        for name in ("a.xml", "b.xml", "c.xml"):
+            (folder / name).write_bytes(files.ubl(document | {"invoice_number": name}))
+        # Hadoop keeps a checksum of 512 bytes each beside a file on disk; this one is of another file.
+        (folder / ".b.xml.crc").write_bytes(b"crc\0" + (512).to_bytes(4, "big") + bytes(4096))
+        wanted = f"1 of 3 files of {folder} cannot be opened, the first is b.xml; check that it is whole"
+        with pytest.raises(IngestError, match=wanted):
+            land.run(["--landing-url", str(landing), "--as-of", "2024-04-01", "--from", str(folder)], spark)
+        landed = spark.read.json(f"{landing}/invoices/ingest_date=2024-04-01/").collect()
+        assert {row.invoice_number for row in landed} == {"a.xml", "c.xml"}
+
     def test_a_missing_folder_is_one_line(self, spark, tmp_path):
         with pytest.raises(IngestError, match=f"there is no folder {tmp_path}/nowhere; correct the path"):
             land.run(["--landing-url", str(tmp_path), "--from", f"{tmp_path}/nowhere"], spark)
