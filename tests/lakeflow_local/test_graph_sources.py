@@ -1538,3 +1538,11 @@ def test_names_that_the_module_of_pipelines_had_in_a_preview(tmp_path, line):
     """
     assert inputs(graph_of(tmp_path, a__py=text)) == {"${name}": ("x",)}
     assert inputs(graph_of(tmp_path, a__py=text + "    make('t')")) == {"t": ("x",)}
+
+
+def test_magic_commands_above_python_of_the_same_cell(tmp_path):
+    for text in (
+        "# Databricks notebook source\n# MAGIC %run ../tools\n\nimport dlt\n@dlt.table\ndef t(): return read('x')\n",
+        "%python\nimport dlt\n@dlt.table\ndef t(): return dlt.read('x')\n",
+    ):
+        assert [each.name for each in graph_of(tmp_path, a__py=text).datasets] == ["t"]

@@ -69,7 +69,8 @@ def cells(text: str, path: Path, *, markdown: bool = False) -> list[Cell]:
     elif _HEADER.match(text):
         found = _split(text)
     else:
-        return [Cell(PYTHON, text, 1)]
+        # A cell that was saved alone has its magic command still.
+        return [Cell(PYTHON, _without_line_magics(text) if text.lstrip().startswith("%") else text, 1)]
     return [cell for cell in found if markdown or cell.language != MARKDOWN]
 
 
@@ -116,9 +117,9 @@ def _cell(body: str, line: int, plain: str) -> list[Cell]:
     texts = [rest, *(text or "" for text in magic[first + 1 :])]
     found = _of_magic(language[1:], "\n".join(texts), line + first)
     python = [index for index, text in enumerate(lines) if index > first and magic[index] is None and text.strip()]
-    if language == "%run" or not python or plain != PYTHON:
+    if not python or plain != PYTHON:
         return found
-    # Line magics such as %pip may stand above Python code of the same cell.
+    # Line magics such as %pip, and %run, may stand above Python code of the same cell.
     kept = [text if index in python else "" for index, text in enumerate(lines)]
     return [*found, Cell(PYTHON, "\n".join(kept), line)]
 
