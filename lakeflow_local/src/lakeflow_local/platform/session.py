@@ -120,6 +120,8 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
         # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
         "spark.databricks.delta.snapshotPartitions": "1",
+        # As in an object store; on a disk a VACUUM would write two commits besides, which tell that it began and ended.
+        "spark.databricks.delta.vacuum.logging.enabled": "false",
         # A table that is worth skipping files of is smaller here than Delta's default of a gigabyte for one file.
         "spark.databricks.delta.optimize.maxFileSize": str(64 * 2**20),
         "spark.sql.shuffle.partitions": str(max(2, os.cpu_count() or 2)),
