@@ -112,11 +112,11 @@ class _Erasure:
 
     def tables(self) -> Erased:
         if self.members:
+            if self.options.ordering_state and not _Files(self.spark).exist(self.options.ordering_state):
+                raise IngestError("--ordering-state matches no folder; give that of the pipeline's storage")
             for name in self._tables("bronze", "silver"):
                 self._record("tables", name, self._delete_in(name))
             if self.options.ordering_state:
-                if not _Files(self.spark).exist(self.options.ordering_state):
-                    raise IngestError("--ordering-state matches no folder; give that of the pipeline's storage")
                 self._record("tables", "ordering state", self._rewritten(self.options.ordering_state))
         self.done.open = len(self.ids)
         return self.done
