@@ -310,12 +310,12 @@ def test_no_network_at_setup(tmp_path):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: cannot reach Maven Central")
-    assert line.endswith("then run make setup again")
+    assert line.endswith("then run lakeflow-local setup (or make setup of the project) again")
     assert not home.jars.exists()
 
 
 def test_without_setup(tmp_path):
-    with pytest.raises(LakeflowError, match="run make setup"):
+    with pytest.raises(LakeflowError, match="run lakeflow-local setup"):
         servers.up(Home(root=tmp_path, path=tmp_path / "home"))
 
 
