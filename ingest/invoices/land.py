@@ -137,8 +137,8 @@ def land_folder(spark: SparkSession, folder: str, landing_url: str, *, day: date
         if time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
             log.info("%d of %d files read, %d of them refused", position, len(paths), refused)
-    found = len(paths) - len(unopened)
-    summary = Summary(found, found - refused, refused, repeated, documents)
+    opened = len(paths) - len(unopened)
+    summary = Summary(opened, opened - refused, refused, repeated, documents)
     log.info("%s", summary)
     if unopened:
         raise IngestError(
