@@ -40,6 +40,8 @@ _NO_TABLE = frozenset({
     "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "ON", "UNION",
     "SELECT", ",", ")",
 })  # fmt: skip
+# What follows the first word of a clause that begins with several: LEFT SEMI JOIN, UNION SELECT.
+_OF_CLAUSES = frozenset({"JOIN", "SEMI", "ANTI", "SELECT"})
 _AFTER_ASTERISK = _ENDS_OF_FROM | frozenset({"FROM", "REPLACE", "RENAME", "ILIKE", "AS"})
 _NO_END = frozenset({
     "SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "ON", "BY", "JOIN", "IN", "IS", "LIKE", "RLIKE", "BETWEEN", "CASE",
@@ -181,6 +183,11 @@ class _Reader:
     def no_table(self, index: int) -> NoReturn:
         self.source.fail(f"a table is missing after {self.word(index - 1)}", self.tokens[index - 1].start)
 
+    def is_called_so(self, index: int, high: int) -> bool:
+        """Whether a table has the name of a clause, as in `FROM order ORDER BY a`: Spark reserves no word."""
+        following = self.word(index + 1) if index + 1 < high else ","
+        return self.word(index).isalpha() and following in (_AFTER_TABLE - _OF_CLAUSES) | {",", "."}
+
     def after_asterisk(self, index: int) -> None:
         if is_name(self.tokens[index]) and self.word(index) not in _AFTER_ASTERISK:
             self.source.fail(f"expected FROM after *; found {self.tokens[index].text}", self.tokens[index].start)
@@ -213,7 +220,7 @@ class _Reader:
     def relation(self, index: int, high: int, scope: frozenset[str]) -> int:
         """Reads what stands where a table is expected; gives the index of the token after it."""
         here = self.word(index)
-        if index >= high or here in _NO_TABLE:
+        if index >= high or (here in _NO_TABLE and not self.is_called_so(index, high)):
             self.no_table(index)
         if here == "LATERAL":
             return self.relation(index + 1, high, scope) if index + 1 < high else high
