@@ -574,6 +574,8 @@ UNFINISHED = [
     ("SELECT a FROM t,\nINNER JOIN u", "1: a table is missing after ,"),
     ("SELECT a FROM\nLEFT SEMI JOIN u", "1: a table is missing after FROM"),
     ("SELECT a FROM\nWHERE b > 1", "1: a table is missing after FROM"),
+    ("SELECT a FROM\nGROUP BY a", "1: a table is missing after FROM"),
+    ("SELECT a FROM\nUNION ALL SELECT b FROM u", "1: a table is missing after FROM"),
     ("SELECT a FROM (SELECT b FROM) u", "1: a table is missing after FROM"),
     ("SELECT *\nSTREAM t", "2: expected FROM after *; found STREAM"),
     ("SELECT 1,\nCASE WHEN a THEN CASE WHEN b THEN 1 END FROM t", "2: this CASE has no END"),
@@ -605,7 +607,7 @@ QUERIES = [
     ("SELECT a.from, 'FROM x', `from`, \"JOIN y\" -- FROM z\nFROM t /* , w */ ORDER BY a, b", "t"),
     ("SELECT * FROM stream JOIN stream.a", "stream stream.a"),
     ("SELECT inner.k FROM inner WHERE inner.v > 2", "`inner`"),
-    ("SELECT * FROM order CROSS JOIN (SELECT 1 FROM left) ORDER BY a", "order `left`"),
+    ("SELECT * FROM order o CROSS JOIN (SELECT 1 FROM left) ORDER BY a", "order `left`"),
     ("SELECT * FROM a, group, order.b, limit LIMIT 1", "a group order.b limit"),
     ("SELECT * FROM c.3_gold.t, a A, A b", "c.3_gold.t a"),
 ]

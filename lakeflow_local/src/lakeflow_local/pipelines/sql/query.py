@@ -40,8 +40,13 @@ _NO_TABLE = frozenset({
     "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "ON", "UNION",
     "SELECT", ",", ")",
 })  # fmt: skip
-# What follows the first word of a clause that begins with several: LEFT SEMI JOIN, UNION SELECT.
-_OF_CLAUSES = frozenset({"JOIN", "SEMI", "ANTI", "SELECT"})
+_OF_JOINS = frozenset({"JOIN", "OUTER", "SEMI", "ANTI"})
+# What follows the first word of a clause that begins with several, and so no alias of a table that is called so.
+_SECOND_WORDS = {
+    **dict.fromkeys(("ORDER", "GROUP"), frozenset({"BY"})),
+    **dict.fromkeys(("INNER", "LEFT", "RIGHT", "FULL", "CROSS"), _OF_JOINS),
+    "UNION": frozenset({"ALL", "DISTINCT", "SELECT", "("}),
+}
 _AFTER_ASTERISK = _ENDS_OF_FROM | frozenset({"FROM", "REPLACE", "RENAME", "ILIKE", "AS"})
 _NO_END = frozenset({
     "SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "ON", "BY", "JOIN", "IN", "IS", "LIKE", "RLIKE", "BETWEEN", "CASE",
@@ -185,8 +190,10 @@ class _Reader:
 
     def is_called_so(self, index: int, high: int) -> bool:
         """Whether a table has the name of a clause, as in `FROM order ORDER BY a`: Spark reserves no word."""
-        following = self.word(index + 1) if index + 1 < high else ","
-        return self.word(index).isalpha() and following in (_AFTER_TABLE - _OF_CLAUSES) | {",", "."}
+        here, following = self.word(index), self.word(index + 1) if index + 1 < high else ","
+        if here in _SECOND_WORDS:
+            return following not in _SECOND_WORDS[here]
+        return here.isalpha() and following in (_AFTER_TABLE - _OF_JOINS - {"SELECT"}) | {",", "."}
 
     def after_asterisk(self, index: int) -> None:
         if is_name(self.tokens[index]) and self.word(index) not in _AFTER_ASTERISK:
