@@ -63,10 +63,8 @@ def check_pages(content: bytes) -> None:
             streams = [] if contents is None else [contents]
             waiting, seen = [page.get("/Resources")], set()
             while waiting:
-                resources = waiting.pop()
-                objects = resources.get_object().get("/XObject") if resources is not None else None
-                for found in objects.get_object().values() if objects is not None else ():
-                    form = found.get_object()
+                resources = _resolved(waiting.pop()) or {}
+                for form in map(_resolved, (_resolved(resources.get("/XObject")) or {}).values()):
                     if form.get("/Subtype") == "/Form" and id(form) not in seen:
                         seen.add(id(form))
                         streams.append(form)

@@ -395,7 +395,9 @@ def create_auto_cdc_flow(
     scd_type, bitemporal = _scd_type(stored_as_scd_type, place)
     if bitemporal != (system_sequence_by is not None):
         raise LakeflowError(
-            "stored_as_scd_type='bitemporal' and system_sequence_by go together", file=place.file, line=place.line
+            "stored_as_scd_type='bitemporal' and system_sequence_by go together; give both, or neither",
+            file=place.file,
+            line=place.line,
         )
     if column_list and except_column_list:
         raise LakeflowError("give column_list or except_column_list, not both", file=place.file, line=place.line)
@@ -457,7 +459,7 @@ def create_auto_cdc_from_snapshot_flow(
     scd_type, bitemporal = _scd_type(stored_as_scd_type, place)
     if bitemporal:
         raise LakeflowError(
-            "snapshots are stored as SCD type 1 or 2; they say nothing of a second time",
+            "snapshots say nothing of a second time; store them as SCD type 1 or 2",
             file=place.file,
             line=place.line,
         )

@@ -227,12 +227,13 @@ class _Batch:
             for field in self.key_fields
             if isinstance(field.dataType, _PRUNED_BY) and self.target.skips_files_by(field.name)
         ]
+        system = self.definition.system
         found = last.agg(
             F.count("*").alias("events"),
             F.count_if("__cdc_event." + DELETED).alias("deletes"),
             F.sum("__cdc_unordered").alias("__cdc_unordered"),
             F.array(*(F.sum(F.when(column(key).isNull(), F.col("__cdc_rows"))) for key in self.keys)).alias("lacking"),
-            (F.sum(F.when(self._untimed(), F.col("__cdc_rows"))) if self.definition.system else F.lit(0)).alias(
+            (F.sum(F.when(lacks(_SYSTEM, system.dataType), F.col("__cdc_rows"))) if system else F.lit(0)).alias(
                 "untimed"
             ),
             (F.max(self._unknown_name()) if self.definition.updates else F.lit(None)).alias("unknown"),
@@ -257,10 +258,6 @@ class _Batch:
             if low is not None
         ]
         return found["events"], found["deletes"]
-
-    def _untimed(self) -> Column:
-        (field,) = (field for field in self.noted if field.name == _SYSTEM)
-        return lacks(_SYSTEM, field.dataType)
 
     def _unknown_name(self) -> Column:
         known = F.array(*(F.lit(name.lower()) for name in (*self.keys, *self.values, self.definition.updates)))

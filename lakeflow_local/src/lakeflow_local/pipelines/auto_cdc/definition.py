@@ -80,7 +80,7 @@ class Definition:
         system = None
         if cdc.system_sequence_by is not None:
             if cdc.scd_type != 2:
-                raise LakeflowError("AUTO CDC: system_sequence_by is for a bitemporal table alone")
+                raise LakeflowError("AUTO CDC: system_sequence_by is for a bitemporal table alone; leave it out")
             system = _sequence(changes, cdc.system_sequence_by, "system_sequence_by")
         for what in ("apply_as_deletes", "apply_as_truncates"):
             predicate = getattr(cdc, what)
@@ -101,7 +101,9 @@ class Definition:
         updates = _updates(cdc, fields)
         if updates and (ignored or system):
             other = "ignore_null_updates" if ignored else "a bitemporal table"
-            raise LakeflowError(f"AUTO CDC: columns_to_update does not go together with {other}, as on Databricks")
+            raise LakeflowError(
+                f"AUTO CDC: columns_to_update does not go together with {other}, as on Databricks; leave one out"
+            )
         tracked = None
         if cdc.track_history is not None or cdc.track_history_except:
             if cdc.scd_type != 2:
@@ -115,7 +117,9 @@ class Definition:
                 raise UnsupportedError("AUTO CDC: apply_as_truncates is for SCD type 1 only, as on Databricks")
             if ignored or updates:
                 other = "columns_to_update" if updates else "ignore_null_updates"
-                raise UnsupportedError(f"AUTO CDC: apply_as_truncates together with {other} is not supported")
+                raise UnsupportedError(
+                    f"AUTO CDC: apply_as_truncates together with {other} is not supported; leave one out"
+                )
         columns = [StructField(field.name, field.dataType) for field in kept]
         if cdc.scd_type == 2:
             columns += [StructField(START, sequence.dataType), StructField(END, sequence.dataType)]

@@ -186,7 +186,9 @@ class ChangeFeed:
             if key not in self.found:
                 self.cursor.fail(f"AUTO CDC INTO {self.target} has no {clause}")
         if self.bitemporal != ("system_sequence_by" in self.found):
-            self.cursor.fail(f"AUTO CDC INTO {self.target}: STORED AS BITEMPORAL and SYSTEM SEQUENCE BY go together")
+            self.cursor.fail(
+                f"AUTO CDC {self.target}: STORED AS BITEMPORAL and SYSTEM SEQUENCE BY go together; use both or none"
+            )
         if self.where:
             source, query = self.found["source"], self.found["source_query"]
             relation = f"STREAM {source}" if source else f"({query})"
