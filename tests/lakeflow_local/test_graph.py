@@ -342,6 +342,10 @@ def test_newer_declarations_are_in_the_graph_and_refused_in_an_update(tmp_path):
             def into_m():
                 return spark.readStream.table("p")
 
+            @dp.append_flow(target="m", prio=1)
+            def also_into_m():
+                return spark.readStream.table("p")
+
             dp.create_auto_cdc_flow(
                 target="p",
                 source="raw.q",
@@ -355,11 +359,13 @@ def test_newer_declarations_are_in_the_graph_and_refused_in_an_update(tmp_path):
     assert kinds(found) == {"s": "sink", "p": "streaming_table", "late": "streaming_table", "m": "streaming_table"}
     assert inputs(found) == {"s": ("p",), "p": ("raw.p", "raw.q"), "late": ("p",), "m": ("p",)}
     assert not found.errors
-    refused = [note.partition(" an update refuses it: ") for note in found.notes]
-    assert sorted(what.removesuffix(" is not supported by lakeflow_local") for _, known, what in refused if known) == [
-        "replace_flow",
-        "the argument depends_on of append_flow()",
-        "the argument replace_where of table()",
+    refused = [what for _, known, what in (note.partition(" an update refuses it: ") for note in found.notes) if known]
+    replaces = "declare a materialized view, which has what its query gives, or an AUTO CDC flow with the same keys"
+    assert [tuple(what.split(" is not supported by lakeflow_local; ")) for what in sorted(refused)] == [
+        ("replace_flow", replaces),
+        ("the argument depends_on of append_flow()", "remove it, since flows run in the order of what they read"),
+        ("the argument prio of append_flow()", "remove it, or correct its name"),
+        ("the argument replace_where of table()", replaces),
     ]
 
 

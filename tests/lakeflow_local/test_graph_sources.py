@@ -1540,9 +1540,102 @@ def test_names_that_the_module_of_pipelines_had_in_a_preview(tmp_path, line):
     assert inputs(graph_of(tmp_path, a__py=text + "    make('t')")) == {"t": ("x",)}
 
 
+def test_an_update_knows_these_names_as_well_while_it_runs():
+    before = {name: sys.modules.get(name) for name in api.MODULES}
+    with api.installed(), collecting(Registry()) as registry:
+        exec(
+            "from databricks import pipelines as a, declarative_pipelines as b\nimport databricks.pipelines as c\n"
+            "from databricks.pipelines import view\nfrom pyspark import pipelines as d\nimport dlt as e\n"
+            "for name, module in dict(a=a, b=b, c=c, d=d, e=e).items(): module.view(name=name)(lambda: None)\n"
+            "view(name='f')(lambda: None)\n"
+        )
+    assert [dataset.name for dataset in registry.complete()[0]] == ["a", "b", "c", "d", "e", "f"]
+    assert before == {name: sys.modules.get(name) for name in api.MODULES}
+    with pytest.raises(ImportError):
+        exec("from databricks import pipelines")
+
+
 def test_magic_commands_above_python_of_the_same_cell(tmp_path):
     for text in (
         "# Databricks notebook source\n# MAGIC %run ../tools\n\nimport dlt\n@dlt.table\ndef t(): return read('x')\n",
         "%python\nimport dlt\n@dlt.table\ndef t(): return dlt.read('x')\n",
     ):
         assert [each.name for each in graph_of(tmp_path, a__py=text).datasets] == ["t"]
+
+
+def test_functions_and_classes_of_a_source_get_what_is_not_known_as_their_arguments(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from dataclasses import dataclass
+            from typing import List, NamedTuple, Optional
+
+            import dlt
+            import yaml
+            from pydantic import BaseModel, Field
+
+            @dataclass
+            class Table:
+                name: str
+                mode: Optional[str] = None
+                layer: str = "bronze"
+
+            class Keys(NamedTuple):
+                first: str
+                second: str
+
+            class Model(BaseModel):
+                name: str
+                days: int = Field(1, gt=0)
+
+            class Models(BaseModel):
+                tables: List[Model]
+
+            def make(name, source, *, mode, **options):
+                @dlt.table(name=name, comment=mode)
+                def made():
+                    return spark.read.table(source).join(spark.read.table(options.get("other")), options["key"])
+
+            conf = yaml.safe_load(open(spark.conf.get("path")))
+            for each in conf["tables"]:
+                make(**each)
+                make(**{**each, "name": "a"})
+                make("b", *each["pair"], mode=1, other="c", key="id")
+            table = Table(**conf["one"])
+            dlt.view(lambda: spark.read.table(table.mode), name=f"{table.layer}.{table.name}")
+            keys = Keys(*conf["keys"])
+            dlt.view(lambda: spark.read.table(keys.second), name=keys.first)
+            for model in Models(**conf).tables:
+                dlt.view(lambda: spark.read.table("d"), name=model.name)
+            model = Model(name="e", days=spark.conf.get("days"))
+            dlt.view(lambda: spark.read.table("d"), name=model.name)
+        """,
+    )
+    conf = "safe_load(open('${path}'))"
+    each = f"{conf}['tables'][…]"
+    assert inputs(found) == {
+        f"${{{each}['name']}}": (f"${{{each}['other']}}", f"${{{each}['source']}}"),
+        "a": (f"${{{each}['other']}}", f"${{{each}['source']}}"),
+        "b": (f"${{{each}['pair'][0]}}", "c"),
+        f"bronze.${{{conf}['one']['name']}}": (f"${{{conf}['one']['mode']}}",),
+        f"${{{conf}['keys'][0]}}": (f"${{{conf}['keys'][1]}}",),
+        f"${{{each}.name}}": ("d",),
+        "e": ("d",),
+    }
+    found = graph_of(tmp_path, a__py="import dlt\ndef make(name):\n    dlt.view(name=name)\nmake()\n")
+    assert [fault.line for fault in found.errors] == [4]
+
+
+def test_libraries_of_databricks_that_are_not_here_are_named(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from databricks.sdk.runtime import spark
+            from databricks.labs.community_connector.pipeline import ingest
+
+            ingest(spark, {"connection_name": "c"})
+        """,
+    )
+    (fault,) = found.errors
+    library = "databricks.labs.community_connector.pipeline"
+    assert (fault.line, fault.message) == (3, f"defines no dataset; it may be in {library}, which is not here")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakeflow_local.errors import LakeflowError, UnsupportedError
+from lakeflow_local.pipelines import faults
 from lakeflow_local.pipelines.graph import (
     Action,
     AutoCdc,
@@ -564,6 +565,7 @@ class TestRefused:
     def test_what_an_update_alone_refuses(self, text, name):
         flow = flow_of(text)
         assert (flow.target, flow.refused) == ("t", name)
+        assert "; declare a materialized view" in faults.refused(flow)
         assert flow.query in (None, "SELECT 1")
 
 

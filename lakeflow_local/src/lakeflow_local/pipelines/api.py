@@ -7,6 +7,7 @@ the Databricks reference (2026). What is not supported is noted, and refused by 
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +60,10 @@ __all__ = [
     "update_flow",
     "view",
 ]
+
+
+# What sources import it as; the last two are names of a preview, which sources still have.
+MODULES = ("dlt", "pyspark.pipelines", "databricks.pipelines", "databricks.declarative_pipelines")
 
 
 def _texts(values: Any) -> tuple[str, ...]:
@@ -533,20 +538,20 @@ def installed() -> Iterator[None]:
     `dlt` is never installed under that name: on PyPI it belongs to another project, so it exists only while sources
     are loaded and run. Apache Spark's own `pyspark.pipelines` lacks most of the names and refuses their arguments.
     """
-    import pyspark
-
     modules = {}
-    for module_name in ("pyspark.pipelines", "dlt"):
+    for module_name in MODULES:
         module = types.ModuleType(module_name, __doc__)
         module.__dict__.update({name: globals()[name] for name in __all__}, dlt=module)
         # `from dlt import *` brings the module too.
         module.__dict__["__all__"] = [*__all__, "dlt"]
         modules[module_name] = module
     before = {name: sys.modules.get(name) for name in modules}
-    package: Any = pyspark
-    attribute = getattr(package, "pipelines", None)
+    parted = (name.rpartition(".") for name in modules)
+    places = [(importlib.import_module(package), name) for package, _, name in parted if package]
+    attributes = [getattr(package, name, None) for package, name in places]
     sys.modules.update(modules)
-    package.pipelines = modules["pyspark.pipelines"]
+    for package, name in places:
+        setattr(package, name, modules[f"{package.__name__}.{name}"])
     try:
         yield
     finally:
@@ -555,7 +560,8 @@ def installed() -> Iterator[None]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
-        if attribute is None:
-            del package.pipelines
-        else:
-            package.pipelines = attribute
+        for (package, name), attribute in zip(places, attributes, strict=True):
+            if attribute is None:
+                delattr(package, name)
+            else:
+                setattr(package, name, attribute)

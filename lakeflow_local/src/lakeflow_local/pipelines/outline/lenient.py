@@ -14,13 +14,13 @@ import re
 import sys
 import weakref
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from configparser import RawConfigParser
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from types import CodeType, GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.errors import AnalysisException
 
@@ -48,11 +48,17 @@ from lakeflow_local.pipelines.sources import PREFIX, NotebookExit
 _CALL, _ITEM, _KEYWORDS = "__lakeflow_call__", "__lakeflow_item__", "__lakeflow_keywords__"
 _CAUGHT, _INHERITED, _PREPARED = "__lakeflow_caught__", "__lakeflow_inherited__", "__lakeflow_prepared__"
 _WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lakeflow_fails__"
-_SLICE, _ENTRIES = "__lakeflow_slice__", "__lakeflow_entries__"
+_SLICE, _ENTRIES, _SPREAD = "__lakeflow_slice__", "__lakeflow_entries__", "__lakeflow_spread__"
 
 
 class NoTable(AnalysisException):
     """A table that a source has an answer for, should it be missing."""
+
+
+class _Spread(NamedTuple):
+    """What `*value` gives where the value is not known."""
+
+    value: Symbol
 
 
 _MEANT = (LakeflowError, NotebookExit, StopIteration, NoTable)
@@ -110,6 +116,9 @@ class _Rewriter(ast.NodeTransformer):
         for keyword in node.keywords:
             if keyword.arg is None:
                 keyword.value = ast.Call(ast.Name(_KEYWORDS, ast.Load()), [keyword.value], [])
+        for part in node.args:
+            if isinstance(part, ast.Starred):
+                part.value = ast.Call(ast.Name(_SPREAD, ast.Load()), [part.value], [])
         call = ast.Call(ast.Name(_CALL, ast.Load()), [node.func, *node.args], node.keywords)
         return ast.copy_location(call, node)
 
@@ -273,6 +282,7 @@ def has_other_table() -> bool:
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    args, kwargs = _given(function, args, kwargs)
     if len(args) == 1 and isinstance(args[0], GeneratorType) and _takes_all(function):
         args = (list(args[0]),)
     owner = getattr(function, "__self__", None)
@@ -313,6 +323,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return Symbol(f"{function.__name__}()")
     except Exception as error:
         given = (args, kwargs, owner if isinstance(owner, str) else None)
+        if is_unknown(given) and type(error).__module__.startswith("pydantic"):
+            return _unchecked(function, args, kwargs)
         # A declaration that is lost would be missing from the graph.
         if declares or isinstance(error, _MEANT) or _is_of_a_source(function):
             raise
@@ -341,6 +353,57 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
+def _given(function: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments with those that `*value` and `**value` stand for, where the value is not known.
+
+    A function of the source gets all that it cannot do without, and what it takes for None otherwise.
+    """
+    holders = [value for name, value in kwargs.items() if _is_keywords(name, value)]
+    spread = any(isinstance(each, _Spread) for each in args)
+    if not (holders or spread):
+        return args, kwargs
+    known: list[inspect.Parameter] = []
+    if own := _is_of_a_source(function):
+        with suppress(TypeError, ValueError):
+            known = list(inspect.signature(function).parameters.values())
+    placed = [each for each in known if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    given: list[Any] = []
+    for at, each in enumerate(args, 1):
+        if isinstance(each, _Spread):
+            open_ones = [p for p in placed[len(given) :] if p.default is p.empty and p.name not in kwargs]
+            count = len(open_ones) - (len(args) - at)
+            given += [each.value[index] for index in range(count)] if count > 0 else [*each.value]
+        else:
+            given.append(each)
+    if own and holders:
+        if not any(each.kind is each.VAR_KEYWORD for each in known):
+            kwargs = {name: value for name, value in kwargs.items() if not _is_keywords(name, value)}
+        named = [*placed[len(given) :], *(each for each in known if each.kind is each.KEYWORD_ONLY)]
+        wanted = (each.name for each in named if each.default in (each.empty, None) and each.name not in kwargs)
+        kwargs = {**kwargs, **{name: holders[-1][name] for name in wanted}}
+    return tuple(given), kwargs
+
+
+def _is_keywords(name: str, value: Any) -> bool:
+    """Whether it is what `_keywords` gives for a symbol."""
+    return isinstance(value, Symbol) and name == placeholder(repr(value))
+
+
+def _unchecked(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A model of pydantic with values that are not known and so have no type."""
+    try:
+        return function(*map(_as_text, args), **{name: _as_text(value) for name, value in kwargs.items()})
+    except ValueError:
+        holds_others = any(isinstance(part, dict) for value in kwargs.values() for part in (value, *_listed(value)))
+        if not hasattr(function, "model_construct") or holds_others:
+            return _unknown_result(function, args, kwargs)
+        return function.model_construct(**kwargs)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
 def _is_many(values: Any) -> bool:
     """Whether one of the values stands for as many as there are."""
     return any(is_unknown(each) and EACH in _first_unknown(each) for each in values)
@@ -358,7 +421,7 @@ def _told(function: Callable, args: tuple, options: dict[str, Any]) -> Iterator[
     """
     dataset = any(function is each for each in _DATASETS)
     for name, value in options.items():
-        if isinstance(value, Symbol) and name == placeholder(repr(value)):
+        if _is_keywords(name, value):
             doubt(f"the options in {shown(value)}, which only a running pipeline knows")
             if not dataset:
                 needed = list(inspect.signature(function).parameters.values())[len(args) :]
@@ -486,8 +549,15 @@ def _fails(value: Any, *asked: Callable[[], Any]) -> bool:
 
 
 def _keywords(value: Any) -> Any:
-    """What `**value` gives; a symbol gives itself, under its own name."""
+    """What `**value` gives; a symbol, or what a dictionary has of one, gives itself, under its own name."""
+    if isinstance(value, dict):
+        held = {key: key.holder if isinstance(key, AnyKey) else item for key, item in value.items()}
+        return {placeholder(repr(item)) if isinstance(key, AnyKey) else key: item for key, item in held.items()}
     return {placeholder(repr(value)): value} if isinstance(value, Symbol) else value
+
+
+def _spread(value: Any) -> Any:
+    return [_Spread(value)] if isinstance(value, Symbol) else value
 
 
 def _entries(value: Any) -> Any:
@@ -517,6 +587,8 @@ def _as_text(value: Any) -> Any:
         return placeholder(repr(value))
     if isinstance(value, (list, tuple)):
         return type(value)(map(_as_text, value))
+    if isinstance(value, dict):
+        return {key: _as_text(item) for key, item in value.items()}
     return value
 
 
@@ -576,6 +648,7 @@ names = {
     _ITEM: _item,
     _KEYWORDS: _keywords,
     _ENTRIES: _entries,
+    _SPREAD: _spread,
     _CAUGHT: _caught,
     _INHERITED: _inherited,
     _WITHIN: _within,

@@ -23,7 +23,7 @@ from types import CodeType
 from typing import Any
 
 from lakeflow_local.errors import LakeflowError
-from lakeflow_local.pipelines import faults, notebooks, sql
+from lakeflow_local.pipelines import api, faults, notebooks, sql
 from lakeflow_local.pipelines.graph import Dataset, Flow, Kind, Place
 from lakeflow_local.pipelines.names import Namespace, without_live
 from lakeflow_local.pipelines.outline import lenient
@@ -41,7 +41,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import PIPELINES, World, streams, tables_in
+from lakeflow_local.pipelines.outline.world import World, streams, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -368,10 +368,12 @@ def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
     modules, names = set(_PIPELINE_MODULES), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules |= {each.asname for each in node.names if each.asname and each.name in PIPELINES}
+            modules |= {each.asname for each in node.names if each.asname and each.name in api.MODULES}
         elif isinstance(node, ast.ImportFrom) and node.module in ("pyspark", "databricks"):
-            modules |= {each.asname for each in node.names if each.asname and f"{node.module}.{each.name}" in PIPELINES}
-        elif isinstance(node, ast.ImportFrom) and node.module in PIPELINES:
+            modules |= {
+                each.asname for each in node.names if each.asname and f"{node.module}.{each.name}" in api.MODULES
+            }
+        elif isinstance(node, ast.ImportFrom) and node.module in api.MODULES:
             names |= {each.asname or each.name for each in node.names if each.name in _DEFINES}
 
     def defines(node: ast.AST) -> bool:
@@ -806,5 +808,5 @@ def _read_by_text(function: ast.AST, read: _Read, known: dict[str, Any]) -> None
             for argument in node.args[:1]:
                 with contextlib.suppress(Exception):
                     name = eval(lenient.code_of_expression(argument), known)
-                    if isinstance(name, str):
-                        read.inputs.add(TableRead(without_live(name), None))
+                    if isinstance(name, (str, Symbol)):
+                        read.inputs.add(TableRead(without_live(str(name)), None))

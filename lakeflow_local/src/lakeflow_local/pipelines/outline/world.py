@@ -35,8 +35,6 @@ from lakeflow_local.pipelines.outline.symbols import (
 )
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
 
-# The last two are names of a preview, which sources still have.
-PIPELINES = ("dlt", "pyspark.pipelines", "databricks.pipelines", "databricks.declarative_pipelines")
 # Modules of Spark that need no session.
 _REAL_OF_SPARK = frozenset({"pyspark.sql.types", "pyspark.errors", "pyspark.sql.utils"})
 # Libraries that read settings; every other library is followed by a symbol.
@@ -59,6 +57,8 @@ _BEFORE_SPARK_4 = (
 # Their first text is none.
 _OF_TEXT = frozenset({"col", "column", "expr", "udf", "pandas_udf", "lit"})
 _RUNTIME = "databricks.sdk.runtime"
+# Of all below `databricks`, these are not part of it.
+_LIBRARIES = "databricks.labs"
 # `_sqldf` is what the last %sql cell gave.
 _OF_NOTEBOOKS = ("sc", "display", "displayHTML", "udf", "_sqldf")
 # What gives the session: in Spark, and by habit in the helpers of a project.
@@ -219,7 +219,7 @@ class _Module(Symbol):
         if name == "spark":
             return self._world.spark
         full = f"{self._text}.{name}"
-        if full in self._world.known or full in _REAL_OF_SPARK or full in PIPELINES:
+        if full in self._world.known or full in _REAL_OF_SPARK or full in api.MODULES:
             return self._world.module(full)
         if name == "dlt" and self._world.is_absent(full):
             doubt(f"{full}, which is taken for dlt itself")
@@ -308,7 +308,7 @@ class World:
             ),
             "pyspark.dbutils.DBUtils": lambda *_: self.dbutils,
         }
-        self.known.update(dict.fromkeys(PIPELINES, self._pipelines()))
+        self.known.update(dict.fromkeys(api.MODULES, self._pipelines()))
         self.known.update({_FUNCTIONS + name: getattr(typing, name) for name in _OF_TYPING})
         self.known.update(
             {_FUNCTIONS + name: self.known.get(name) or importlib.import_module(name) for name in _OF_PYTHON}
@@ -429,7 +429,8 @@ class World:
         top = name.split(".")[0]
         if name in self.known or name in _REAL_OF_SPARK:
             return self.module(name)
-        if top in ("pyspark", "delta") or (top == "databricks" and not lenient.has_other_module()):
+        of_runtime = top == "databricks" and not name.startswith(_LIBRARIES) and not lenient.has_other_module()
+        if top in ("pyspark", "delta") or of_runtime:
             return _Module(name, self)
         own = self._own(name, importer, fromlist)
         # As in Python, a folder without __init__.py hides no module of another place.
