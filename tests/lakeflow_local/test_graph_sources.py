@@ -1639,3 +1639,32 @@ def test_libraries_of_databricks_that_are_not_here_are_named(tmp_path):
     (fault,) = found.errors
     library = "databricks.labs.community_connector.pipeline"
     assert (fault.line, fault.message) == (3, f"defines no dataset; it may be in {library}, which is not here")
+
+
+def test_a_file_of_event_hooks_alone_is_part_of_a_pipeline(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text("import dlt\n@dlt.on_event_hook\ndef tell(event):\n    print(event)\n")
+    found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
+    assert (found.errors, found.notes) == ([], ["a.py:2: tell() is told of the events of an update"])
+    found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"))
+    assert [fault.message for fault in found.errors] == ["defines no dataset"]
+
+
+def test_functions_that_spark_does_not_have_are_told(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from pyspark.sql import functions as F
+            from pyspark.sql.functions import *
+            from pyspark.sql.functions import fn, col as c
+
+            @dlt.table
+            def a():
+                return spark.read.table("b").select(fn("x"), c("y").z, F.udf.other, sum("n"), Optional)
+        """,
+    )
+    assert (found.errors, found.notes) == (
+        [],
+        ["a.py:5: depends on pyspark.sql.functions.fn, which this Spark does not have"],
+    )

@@ -231,8 +231,11 @@ def outline(
     else:
         found.errors += beside
     found.notes += [named(f"{name} is not here; what comes from it is not known") for name in sorted(world.absent)]
-    only_flows = not whole and any(registry.flows for registry in registries)
-    if not (found.datasets or found.errors or only_flows):
+    hooks = [hook for registry in registries for hook in registry.hooks]
+    told = "is told of the events of an update"
+    found.notes += [f"{each.place.file.name}:{each.place.line}: {each.name}() {told}" for each in hooks]
+    in_part = not whole and any(registry.hooks or registry.flows for registry in registries)
+    if not (found.datasets or found.errors or in_part):
         registries = []
         for loader in loaders:
             with _caught(found, loader.path, found.errors):

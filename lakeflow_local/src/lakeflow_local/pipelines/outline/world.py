@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pyspark.sql import functions
+
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import api, sql
 from lakeflow_local.pipelines.names import without_live
@@ -221,6 +223,8 @@ class _Module(Symbol):
         full = f"{self._text}.{name}"
         if full in self._world.known or full in _REAL_OF_SPARK or full in api.MODULES:
             return self._world.module(full)
+        if f"{self._text}." == _FUNCTIONS and not (hasattr(functions, name) or name in _BEFORE_SPARK_4):
+            doubt(f"{full}, which this Spark does not have")
         if name == "dlt" and self._world.is_absent(full):
             doubt(f"{full}, which is taken for dlt itself")
             return self._world.known["dlt"]
