@@ -137,15 +137,18 @@ def write(
     version, names = spark.version, table.names
     cursor, at, run_id = table.cursor, pa.scalar(target.at, pa.timestamp("us", "UTC")), target.run_id
 
+    def constant(text: str, rows: int) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), rows), [text])
+
     def landed(found: pa.RecordBatch) -> pa.Table:
         rows = pa.Table.from_batches([found])
         extracted = pa.repeat(at, len(rows))
         columns = {name: rows[name] for name in names} | {
-            "_op": pa.repeat("U", len(rows)),
+            "_op": constant("U", len(rows)),
             "_changed_at": rows[cursor].fill_null(at) if cursor else extracted,
             HASH: rows[HASH],
             "_extracted_at": extracted,
-            "_run_id": pa.repeat(run_id, len(rows)),
+            "_run_id": constant(run_id, len(rows)),
         }
         return pa.table(columns)
 

@@ -91,6 +91,11 @@ _EXPLANATIONS: tuple[tuple[str, type[IngestError], str], ...] = (
         "the object store of {landing} did not answer properly; try again later",
     ),
     (
+        r"An error occurred \(BadDigest\)",
+        TransientError,
+        "what was sent to {landing} arrived altered and was refused; start the same command again",
+    ),
+    (
         r"SdkClientException|UnknownHostException.*(?:s3|landing)|ConnectTimeoutException|endpoint URL",
         TransientError,
         "the object store of {landing} cannot be reached; check the endpoint and the network",

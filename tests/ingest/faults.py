@@ -88,7 +88,8 @@ class FaultyS3:
     """Passes requests on to an S3 server, and answers some of them itself.
 
     Attributes:
-        fault: a status such as 503, `slow` (the request is passed on a little later) or `cut` (no answer at all).
+        fault: a status such as 503, `slow` (the request is passed on a little later), `cut` (no answer at all) or
+            `altered` (a bit of its body is another).
         left: how many requests are still to be met by it.
         methods: of the requests that are met.
         met: how many were.
@@ -114,6 +115,8 @@ class FaultyS3:
                     return
                 if fault == "slow":
                     time.sleep(0.5)
+                elif fault == "altered":
+                    body = bytes([body[0] ^ 1]) + body[1:]
                 elif fault:
                     self._answer(fault, [("Content-Type", "application/xml")], b"<Error><Code>SlowDown</Code></Error>")
                     return

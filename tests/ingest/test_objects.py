@@ -94,6 +94,11 @@ def test_an_object_of_s3_appears_at_its_commit_through_a_store_that_fails_now_an
         written(folder)
     assert isinstance(explained(failed.value), TransientError) and uploads(folder) == []
 
+    proxy.inject("altered", 1, "PUT")
+    with pytest.raises(ClientError) as failed:
+        written(folder)
+    assert "altered" in str(explained(failed.value)) and uploads(folder) == []
+
 
 @pytest.mark.parametrize(
     ("text", "kind", "told"),
