@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from ingest.errors import IngestError
 
@@ -42,6 +44,7 @@ _COLUMNS: tuple[tuple[str, T.DataType, str], ...] = (
     ("error", _TEXT, "one line; NULL after a success"),
 )
 SCHEMA = T.StructType([T.StructField(name, kind, True, {"comment": text}) for name, kind, text in _COLUMNS])
+_ARROW = to_arrow_schema(SCHEMA, timezone="UTC")
 
 
 @dataclass
@@ -156,8 +159,8 @@ class RunLog:
 
     def append(self, run: Run) -> None:
         """Adds the row, in one commit."""
-        values = asdict(run)
-        row = self._spark.createDataFrame([tuple(values[f.name] for f in SCHEMA)], SCHEMA)
+        # Of Python's own values Spark would make rows in a Python worker, which has to be started for it.
+        row = self._spark.createDataFrame(pa.Table.from_pylist([asdict(run)], _ARROW), SCHEMA)
         # A log that an earlier version made gains the columns that it lacks.
         row.write.format("delta").option("mergeSchema", "true").mode("append").saveAsTable(self._table)
 

@@ -28,7 +28,7 @@ INEXACT = ("FLOAT", "DOUBLE")
 """Types whose text the two sides write differently: rows are checked as they arrive, and not once more in files."""
 
 _TYPE = re.compile(rf"{'|'.join((*WHOLE, *INEXACT))}|STRING|BINARY|DATE|TIMESTAMP|TIMESTAMP_NTZ|DECIMAL\(\d+,\d+\)")
-_MICROS = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `{}`)"
+_MICROS = "TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', `{}`)"
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,14 @@ class Table:
 
     def mysql_hash(self) -> str:
         """MD5 over the columns in their order, as text, as MySQL computes it."""
-        null = f"CHAR({NULL} USING utf8mb4)"
+        # literals, since MariaDB computes CHAR(30) again for every row
+        separator, null = (f"_utf8mb4 0x{code:02X}" for code in (SEPARATOR, NULL))
         texts = (
             f"`{name}`" if name in self.utf8 and self.columns[name] == "STRING" else self.mysql_text(name)
             for name in self.columns
         )
         parts = ", ".join(f"IFNULL({text}, {null})" for text in texts)
-        return f"MD5(CONCAT_WS(CHAR({SEPARATOR} USING utf8mb4), {parts}))"
+        return f"MD5(CONCAT_WS({separator}, {parts}))"
 
     def spark_hash(self) -> Column:
         """The same, computed again from what Spark has made of it, and from `as_text` of inexact columns."""

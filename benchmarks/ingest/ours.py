@@ -11,7 +11,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.ingest.__main__ import ROOT
 from ingest import extract
 from ingest.members import job
 from ingest.run_log import Run, RunLog
@@ -19,6 +18,7 @@ from ingest.source import Source
 from lakeflow_local import home as homes
 from lakeflow_local.platform import servers, session
 
+ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 1024
 CHANGED = "UPDATE members SET updated_at = CURRENT_TIMESTAMP(6) WHERE member_id >= '{:08x}' LIMIT 1000"
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from ingest import extract, landing, objects
 from ingest.errors import IngestError
 from ingest.members.table import MEMBERS
+from ingest.run_log import RunLog
 from ingest.tables import Window
 
 ROW = (
@@ -70,6 +71,13 @@ def test_a_second_run_lands_nothing_and_is_logged(lake):
     assert (second.low, second.files, second.path) == (first.high, 0, None)
     assert lake.landed().count() == 100
     assert [r.status for r in lake.runs().collect()] == ["succeeded"] * 3
+    log = RunLog(lake.spark, "spark_catalog", f"ops_{lake.name}")
+    assert log.find(first.run_id) == first
+    lake.spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    log.append(replace(first, run_id="again"))
+    lake.spark.conf.set("spark.sql.session.timeZone", "UTC")
+    assert log.find("again") == replace(first, run_id="again")
+    assert all(field.metadata["comment"] for field in lake.runs().schema)
 
 
 def test_an_empty_table_lands_nothing(members_table):

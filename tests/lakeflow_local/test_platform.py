@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import mysql.connector
 import psutil
+import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
@@ -324,6 +325,14 @@ class TestSession:
         assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
         assert spark.conf.get("spark.sql.ansi.enabled") == "true"
         assert spark.conf.get("spark.sql.parquet.outputTimestampType") == "TIMESTAMP_MICROS"
+
+    def test_workers_have_the_installed_pyspark_which_is_compiled(self, spark):
+        import pyspark
+
+        def where(batches):
+            yield from (pa.RecordBatch.from_pydict({"path": [pyspark.__file__]}) for _ in batches)
+
+        assert spark.range(1).mapInArrow(where, "path STRING").first()["path"] == pyspark.__file__
 
     @pytest.mark.parametrize("scheme", ["s3", "s3a"])
     def test_parquet_on_s3_is_committed_by_the_magic_committer(self, spark, endpoints, scheme):

@@ -139,7 +139,7 @@ def _cluster(home: Home, master: str) -> dict[str, str]:
     """What makes executors find this process and the jars; on this machine alone, nobody else finds it."""
     loopback = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     if master.startswith("local"):
-        return loopback
+        return loopback | {"spark.python.daemon.module": "lakeflow_local.platform.workers"}
     jars_of_executors = {
         "spark.jars": class_path(home).replace(":", ","),
         "spark.executor.extraJavaOptions": " ".join(java.find(home).options),
