@@ -126,6 +126,8 @@ class Source:
             settings["trustCertificateKeyStoreUrl"] = trust_store(Path(self.ssl_ca)).as_uri()
             settings["trustCertificateKeyStoreType"] = "PKCS12"
             settings["trustCertificateKeyStorePassword"] = _TRUST_STORE_PASSWORD
+            # The authority that is named, and not those of Java besides, which are read anew for each connection.
+            settings["fallbackToSystemTrustStore"] = "false"
         query = urlencode(settings, quote_via=quote)
         return {
             # In the URL and not as properties: `spark.read.jdbc` writes those in small letters, and Connector/J then
@@ -239,7 +241,8 @@ def trust_store(pem: Path) -> Path:
     It lies beside a PEM file on storage that all machines of a cluster share, else in the temporary folder.
     """
     from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 
     content = pem.read_bytes()
     shared = str(pem).startswith(_SHARED_FOLDERS)
@@ -251,9 +254,17 @@ def trust_store(pem: Path) -> Path:
         certificates = x509.load_pem_x509_certificates(content)
     except ValueError:
         raise IngestError(f"{pem} holds no PEM certificate; correct ssl_ca") from None
+    # One round of key derivation in the place of thousands, since a client decrypts it for each connection.
+    encryption = (
+        PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(1)
+        .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+        .hmac_hash(SHA256())
+        .build(_TRUST_STORE_PASSWORD.encode())
+    )
     store = pkcs12.serialize_java_truststore(
         [pkcs12.PKCS12Certificate(c, f"authority-{n}".encode()) for n, c in enumerate(certificates)],
-        BestAvailableEncryption(_TRUST_STORE_PASSWORD.encode()),
+        encryption,
     )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")

@@ -20,6 +20,14 @@ from lakeflow_local.home import Home
 
 # A trust store holds public certificates only; the password is the one that Java itself uses by default.
 TRUST_STORE_PASSWORD = "changeit"
+# One round of key derivation in the place of thousands, since Connector/J decrypts the store for each connection.
+_ENCRYPTION = (
+    serialization.PrivateFormat.PKCS12.encryption_builder()
+    .kdf_rounds(1)
+    .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+    .hmac_hash(hashes.SHA256())
+    .build(TRUST_STORE_PASSWORD.encode())
+)
 
 
 def trust_store(home: Home) -> Path | None:
@@ -41,8 +49,7 @@ def trust_store(home: Home) -> Path | None:
                 pkcs12.PKCS12Certificate(certificate, str(number).encode())
                 for number, certificate in enumerate(x509.load_pem_x509_certificates(pem))
             ]
-            encryption = serialization.BestAvailableEncryption(TRUST_STORE_PASSWORD.encode())
-            data = pkcs12.serialize_java_truststore(authorities, encryption)
+            data = pkcs12.serialize_java_truststore(authorities, _ENCRYPTION)
         store.parent.mkdir(parents=True, exist_ok=True)
         replace(store, data)
     return store
