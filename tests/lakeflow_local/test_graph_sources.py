@@ -1668,3 +1668,55 @@ def test_functions_that_spark_does_not_have_are_told(tmp_path):
         [],
         ["a.py:5: depends on pyspark.sql.functions.fn, which this Spark does not have"],
     )
+
+
+def test_what_is_declared_for_rows_with_other_answers(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from conf import tables
+
+            def plain(row):
+                @dlt.table(name=row.name, comment=row.comment or "none")
+                def made():
+                    return spark.read.table(row.source)
+
+            for row in tables:
+                if row["kind"] == "history":
+                    dlt.create_streaming_table(row.name)
+                elif row["kind"] == "view":
+                    dlt.view(lambda row=row: spark.read.table(row.source), name=f"v_{row.name}")
+                    continue
+                elif row["kind"] in ("table", None):
+                    plain(row)
+                    continue
+                else:
+                    raise ValueError(row["kind"])
+                dlt.apply_changes(target=row.name, source=row.source, keys=["id"], sequence_by="at")
+        """,
+    )
+    name, source = "${conf.tables[…].name}", "${conf.tables[…].source}"
+    assert not found.errors
+    assert [(each.line, each.name, each.kind, each.inputs) for each in found.datasets] == [
+        (12, name, "streaming_table", (source,)),
+        (14, f"v_{name}", "temporary_view", (source,)),
+        (6, name, "materialized_view", (source,)),
+    ]
+    assert "a.py:13: depends on conf.tables[…]['kind'] = 'view', which only a running pipeline knows" in found.notes
+
+
+def test_a_condition_on_no_row_has_one_answer(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from conf import layer
+
+            if layer == "bronze":
+                dlt.view(lambda: spark.read.table("a"), name="b")
+            else:
+                dlt.view(lambda: spark.read.table("b"), name="c")
+        """,
+    )
+    assert inputs(found) == {"b": ("a",)}

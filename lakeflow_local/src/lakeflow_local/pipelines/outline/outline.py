@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -136,6 +136,8 @@ class _Loader(Loader):
         self.path = path
         self._world = world
         self._modules: list[dict[str, Any]] = []
+        # What it declares for rows that have other answers.
+        self.of_other_rows: list[Registry] = []
         self.passed_over: list[LakeflowError] = []
 
     def scope(self, path: Path) -> sql.Scope:
@@ -223,6 +225,8 @@ def outline(
         loaders.append(_loaded(path, world, found, errors, configuration))
     registries = [loader.registry for loader in loaders]
     _Assembly(found, world, names, whole).add(registries)
+    for group in _without_conflict([each for loader in loaders for each in loader.of_other_rows]):
+        _Assembly(found, world, names, False).add(group)
     if found.datasets:
         found.notes += [
             f"{Path(fault.file).name}:{fault.line or 1}: {fault.message}; this file defines no dataset"
@@ -271,6 +275,7 @@ def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], confi
         end = tuple((fault.line, fault.message) for fault in errors[faults:])
         declared = 0 if end else len(loader.registry.datasets) + len(loader.registry.flows)
         if declared and not otherwise:
+            _follow_other_rows(loader, way.asked, world, found, configuration)
             return loader
         if not tried and world.defaults.had_empty:
             ways.append((False, otherwise))
@@ -284,6 +289,39 @@ def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], confi
     found.notes += its_notes
     errors += its_faults
     return loader
+
+
+def _follow_other_rows(
+    loader: _Loader, asked: Iterable[Condition], world: World, found: Outline, configuration: Mapping[str, str]
+) -> None:
+    """Follows a source again where what it declares depends on one of many rows, of which others have other answers.
+
+    A way counts only as far as it declares datasets elsewhere in the source.
+    """
+    places = {each.place for each in loader.registry.datasets}
+    ways = [frozenset({each}) for each in asked if EACH in each[2]]
+    known = {each for way in ways for each in way}
+    for otherwise in ways:
+        world.begin_again(world.defaults.given, True)
+        notes, errors = len(found.notes), list[Fault]()
+        other = _Loader(loader.path, world, found, configuration)
+        with _caught(found, loader.path, errors, otherwise) as way:
+            other.load(loader.path)
+        datasets, flows = other.registry.complete()
+        declared = [each for each in datasets if each.place not in places]
+        told = found.notes[notes:]
+        del found.notes[notes:]
+        if errors or not declared:
+            continue
+        found.notes += [note for note in told if note not in found.notes]
+        places |= {each.place for each in declared}
+        targets = {each.name for each in declared}
+        loader.of_other_rows.append(only := Registry())
+        only.datasets, only.flows = declared, [flow for flow in flows if flow.target in targets]
+        further = [each for each in way.asked if EACH in each[2] and each not in known]
+        ways += [otherwise | {each} for each in further]
+        known.update(further)
+        del ways[_MOST_WAYS:]
 
 
 def _declared_by(function: Callable, world: World, given: tuple, whole: bool) -> Registry:
