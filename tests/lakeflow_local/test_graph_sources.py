@@ -1720,3 +1720,11 @@ def test_a_condition_on_no_row_has_one_answer(tmp_path):
         """,
     )
     assert inputs(found) == {"b": ("a",)}
+
+
+def test_faults_of_calls_and_imports_name_what_the_source_does(tmp_path):
+    found = graph_of(tmp_path, a__py="from dlt import nothing\n")
+    assert [fault.message for fault in found.errors] == ["ImportError: cannot import name 'nothing' from 'dlt'"]
+    found = graph_of(tmp_path, a__py="import dlt\n@dlt.table\ndef a():\n    return dlt.read_stream('b', format='c')\n")
+    told = "TypeError: read_stream() got an unexpected keyword argument 'format'"
+    assert found.notes == [f"a.py:4: a is followed by its text alone: {told}"]

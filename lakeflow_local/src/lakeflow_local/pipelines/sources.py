@@ -282,7 +282,7 @@ def _text(path: Path) -> str:
 def describe(error: BaseException) -> str:
     """An exception as one line: Spark's by its class and first sentence, others by type and text."""
     text = error.getMessage() if hasattr(error, "getMessage") else str(error)
-    text = (text or "").strip().split("\n")[0]
+    text = (text or "").strip().split("\n")[0].removesuffix(" (unknown location)")
     if hasattr(error, "getCondition"):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

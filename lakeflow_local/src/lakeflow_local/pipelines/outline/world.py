@@ -344,6 +344,8 @@ class World:
         def read_stream(name: Any) -> Symbol:
             return self.spark.readStream.table(name)
 
+        for function in (read, read_stream):
+            function.__qualname__ = function.__name__
         module.__dict__.update(read=read, read_stream=read_stream, readStream=read_stream)
         return module
 
