@@ -201,7 +201,7 @@ CHECKS = (
         "silver.members and its history disagree on who is a member",
     ),
     Check("no_orphans", FAIL, "consistency", PLATFORM, "a member or a version comes from no change"),
-    Check("email_not_shared", WARN, "uniqueness", SERVICE, "two members have one e-mail address", of="rows"),
+    Check("email_not_shared", WARN, "uniqueness", SERVICE, "two members have one e-mail address", of="addresses"),
 )
 
 

@@ -60,15 +60,26 @@ def not_total(frame: DataFrame, rules: Mapping[str, str]) -> list[str]:
     return [field.name for field in judged.schema if field.nullable]
 
 
+# Keys that nothing has changed in so many days have their turn one day in so many, which is a prime: daily and weekly
+# ingests both come to all of them.
+DAYS_LOOKED_BACK, TURNS = 7, 13
+_WORDS = 2**16
+
+
 def checks(
     bronze: DataFrame, changes: DataFrame, quarantine: DataFrame, members: DataFrame, history: DataFrame
 ) -> DataFrame:
     """What no rule sees, since a rule sees one row: one row for each of `CHECKS`.
 
+    Rows are counted in full. Grouping every key of every table would cost each update as much as there is, so keys and
+    addresses are looked at that arrived in the last `DAYS_LOOKED_BACK` days, counted from the newest `ingest_date`, and
+    those of the others whose turn it is.
+
     Returns:
-        `name`, `failed` and `evaluated`: how many rows or keys are at fault, of how many.
+        `name`, `failed` and `evaluated`: how many rows or keys are at fault, of how many that were looked at.
     """
-    keys = _keys(changes, members, history).agg(
+    of_keys = looked_at(changes, "member_id")
+    keys = _keys(*(among(of_keys, frame, "member_id") for frame in (changes, members, history))).agg(
         F.expr("count_if(members > 0)").alias("current"),
         F.expr("count_if(versions > 0)").alias("known"),
         F.expr("count_if(members > 1)").alias("members_unique"),
@@ -78,14 +89,41 @@ def checks(
         F.expr("count_if(changes = 0)").alias("no_orphans"),
         F.sum("members").alias("rows"),
     )
-    of_email = members.groupBy(F.xxhash64("email_normalised"), F.hash("email_normalised")).count()
-    shared = of_email.agg(F.expr("count_if(count > 1)").alias("email_not_shared"))
+    email = "email_normalised"
+    addresses = among(looked_at(changes, email), members, email).groupBy(F.xxhash64(email), F.hash(email)).count()
+    shared = addresses.agg(
+        F.expr("count_if(count > 1)").alias("email_not_shared"), F.count(F.lit(1)).alias("addresses")
+    )
     figures = keys.crossJoin(shared)
     for name, frame in {"arrived": bronze, "passed": changes, "refused": quarantine}.items():
         figures = figures.crossJoin(frame.agg(F.count(F.lit(1)).alias(name)))
     figures = figures.withColumn("nothing_lost", F.expr("abs(arrived - passed - refused)"))
     stacked = ", ".join(f"'{check.name}', coalesce({check.name}, 0L), coalesce({check.of}, 0L)" for check in CHECKS)
     return figures.selectExpr(f"stack({len(CHECKS)}, {stacked}) AS (name, failed, evaluated)")
+
+
+def looked_at(changes: DataFrame, name: str) -> DataFrame:
+    """Which values of a column are looked at, as a set of bits of their hashes: `_word` and its 64 `_bits`.
+
+    A set of bits, so that it can be broadcast however many values have arrived; who shares a bit is looked at too.
+    """
+    newest = F.broadcast(changes.agg(F.max("ingest_date").alias("newest")))
+    recent = changes.crossJoin(newest).where(F.col("ingest_date") > F.date_sub("newest", DAYS_LOOKED_BACK))
+    words = changes.sparkSession.range(_WORDS).crossJoin(newest)
+    in_turn = words.where(F.col("id") % TURNS == F.unix_date("newest") % TURNS)
+    bits = _placed(recent, name).selectExpr("_word", "shiftleft(1L, _bit) AS _bits")
+    return bits.unionAll(in_turn.selectExpr("id", "-1L")).groupBy("_word").agg(F.expr("bit_or(_bits)").alias("_bits"))
+
+
+def among(places: DataFrame, frame: DataFrame, name: str) -> DataFrame:
+    """The rows of a frame whose value of a column is in such a set."""
+    return _placed(frame, name).join(F.broadcast(places), "_word").where("getbit(_bits, _bit) = 1")
+
+
+def _placed(frame: DataFrame, name: str) -> DataFrame:
+    place = F.xxhash64(name)
+    word = F.pmod(F.shiftrightunsigned(place, 6), F.lit(_WORDS))
+    return frame.withColumns({"_word": word, "_bit": place.bitwiseAND(63).cast("int")})
 
 
 def _keys(changes: DataFrame, members: DataFrame, history: DataFrame) -> DataFrame:

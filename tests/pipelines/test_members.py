@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import reduce
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pycountry
 import pytest
 from faker.providers.address.en import Provider as FakerAddresses
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from ingest.members.defects import DEFECTS
@@ -200,7 +201,7 @@ def at(day: int, hour: int = 0) -> datetime:
 
 SOUND = {
     "bronze": [("a",), ("b",), ("b",), ("c",), ("x",)],
-    "changes": [("a",), ("b",), ("b",), ("c",)],
+    "changes": [("a", "a@example.com"), ("b", None), ("b", "b@example.com"), ("c", "c@example.com")],
     "quarantine": [("x",)],
     "members": [("a", "a@example.com"), ("b", "b@example.com")],
     "history": [
@@ -221,23 +222,49 @@ FAULTS = [
     ({"history": [*SOUND["history"], ("a", at(5), None)]}, {"one_open_version": 1, "versions_in_order": 1}),
     ({"history": [*SOUND["history"], ("c", at(2), at(5))]}, {"versions_in_order": 1}),
     ({"history": [*SOUND["history"], ("c", at(6), at(5))]}, {"versions_in_order": 1}),
-    ({"changes": [("a",), ("b",), ("b",), ("b",)]}, {"no_orphans": 1}),
 ]
 
 
-@pytest.mark.parametrize(("changed", "faults"), FAULTS, ids=[" and ".join(f) or "sound" for _, f in FAULTS])
-def test_each_check_finds_its_fault(spark: SparkSession, modules, changed: dict, faults: dict):
-    schemas = {"members": "member_id STRING, email_normalised STRING"} | {
+def frames_of(spark: SparkSession, changed: dict, newest: date) -> dict:
+    """The tables of `SOUND`, some of them changed; what is in changes arrived on that day."""
+    emails = "member_id STRING, email_normalised STRING"
+    schemas = {"members": emails, "changes": emails} | {
         "history": "member_id STRING, __START_AT TIMESTAMP, __END_AT TIMESTAMP"
     }
     frames = {
         name: spark.createDataFrame(changed.get(name, rows), schemas.get(name, "member_id STRING"))
         for name, rows in SOUND.items()
     }
+    return frames | {"changes": frames["changes"].withColumn("ingest_date", F.lit(newest))}
+
+
+@pytest.mark.parametrize(("changed", "faults"), FAULTS, ids=[" and ".join(f) or "sound" for _, f in FAULTS])
+def test_each_check_finds_its_fault(spark: SparkSession, modules, changed: dict, faults: dict):
+    frames = frames_of(spark, changed, date(2024, 3, 9))
     found = {row.name: (row.failed, row.evaluated) for row in modules.transforms.checks(**frames).collect()}
     assert {name: failed for name, (failed, _) in found.items() if failed} == faults
     assert list(found) == [check.name for check in modules.rules.CHECKS]
     assert all(evaluated > 0 for _, evaluated in found.values())
+
+
+def test_a_key_that_did_not_change_of_late_is_checked_in_its_turn(spark: SparkSession, modules):
+    transforms, first = modules.transforms, date(2024, 3, 1)
+    keys = spark.range(200, numPartitions=1).select(F.col("id").cast("string").alias("member_id"))
+    arrived = keys.withColumn("ingest_date", F.lit(first))
+    found = []
+    for day in range(transforms.DAYS_LOOKED_BACK - 1, transforms.DAYS_LOOKED_BACK + transforms.TURNS):
+        newest = spark.range(1).select(
+            F.lit("new").alias("member_id"), F.lit(first + timedelta(day)).alias("ingest_date")
+        )
+        places = transforms.looked_at(arrived.unionAll(newest), "member_id")
+        found.append(transforms.among(places, keys, "member_id").select("member_id", F.lit(day).alias("day")))
+    days: dict[str, list[int]] = {}
+    for row in reduce(DataFrame.unionAll, found).collect():
+        days.setdefault(row.member_id, []).append(row.day)
+    assert len(days) == 200
+    # All of them on the last day that looks back at their arrival, then each on a day of its own.
+    assert {found.pop(0) for found in days.values()} == {transforms.DAYS_LOOKED_BACK - 1}
+    assert {len(found) for found in days.values()} == {1} and len({day for (day,) in days.values()}) == transforms.TURNS
 
 
 def test_registrations_and_churn_by_month(spark: SparkSession, modules):
