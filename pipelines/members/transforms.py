@@ -152,25 +152,59 @@ def _keys(changes: DataFrame, members: DataFrame, history: DataFrame) -> DataFra
     )
 
 
-def registrations_by_month(members: DataFrame, history: DataFrame) -> DataFrame:
-    """Registrations of each month and country, of members who left as well, as their last version has them."""
-    month = F.trunc("registration_date", "month").alias("month")
-    every = _memberships(members, history).groupBy(month, "country_code", "country_name")
-    return every.agg(F.count(F.lit(1)).alias("registrations"))
+def memberships(members: DataFrame, history: DataFrame) -> DataFrame:
+    """Members there are or were, counted by what gold asks of them, so that their tables are read once for all of it.
+
+    A member registers on the registration date, as it was written last, and leaves when the row is deleted in the
+    source. Current members are taken as they are, without looking for their last version among all.
+
+    Returns:
+        `registered_in` and `left_in`, DATE, the first days of months, `left_in` NULL if not yet; `country_code` and
+        `country_name`; `members` BIGINT; `first_registration_date` and `last_registration_date`.
+    """
+    registration = ("registration_date", "country_code", "country_name")
+    ended = history.where("__START_AT IS NOT NULL AND __END_AT IS NOT NULL")
+    stayed = members.join(ended, "member_id", "left_semi").select("member_id")
+    last = F.max_by(F.struct(*registration, F.to_date("__END_AT").alias("left_at")), "__START_AT").alias("last")
+    gone = ended.join(stayed, "member_id", "left_anti").groupBy("member_id").agg(last).select("last.*")
+    every = members.select(*registration, F.lit(None).cast("date").alias("left_at")).unionAll(gone)
+    months = (
+        F.trunc("registration_date", "month").alias("registered_in"),
+        F.trunc("left_at", "month").alias("left_in"),
+    )
+    return every.groupBy(*months, "country_code", "country_name").agg(
+        F.count(F.lit(1)).alias("members"),
+        F.min("registration_date").alias("first_registration_date"),
+        F.max("registration_date").alias("last_registration_date"),
+    )
 
 
-def churn_by_month(members: DataFrame, history: DataFrame) -> DataFrame:
+def by_country(memberships: DataFrame) -> DataFrame:
+    """Current members of each country, and when the first and the last of them registered."""
+    current = memberships.where("left_in IS NULL").groupBy("country_code", F.col("country_name").alias("country"))
+    return current.agg(
+        F.sum("members").alias("members"),
+        F.min("first_registration_date").alias("first_registration_date"),
+        F.max("last_registration_date").alias("last_registration_date"),
+    )
+
+
+def registrations_by_month(memberships: DataFrame) -> DataFrame:
+    """Registrations of each month and country, of members who left as well."""
+    every = memberships.groupBy(F.col("registered_in").alias("month"), "country_code", "country_name")
+    return every.agg(F.sum("members").alias("registrations"))
+
+
+def churn_by_month(memberships: DataFrame) -> DataFrame:
     """Members at the start of each month, and those who joined and left in it, from the first registration on.
-
-    A member joins on the registration date and leaves when the row is deleted in the source.
 
     Returns:
         `month` DATE, `members_at_start`, `joined`, `left` BIGINT and `churn_rate` DECIMAL(9,6), which is NULL where
         there were no members.
     """
-    every = _memberships(members, history)
-    joined = every.select(F.trunc("registration_date", "month").alias("month"), F.lit(1).alias("joined"), F.lit(0))
-    left = every.where("left_at IS NOT NULL").select(F.trunc(F.to_date("left_at"), "month"), F.lit(0), F.lit(1))
+    nobody = F.lit(0).cast("bigint")
+    joined = memberships.select("registered_in", "members", nobody)
+    left = memberships.where("left_in IS NOT NULL").select("left_in", nobody, "members")
     months = (
         joined.toDF("month", "joined", "left")
         .unionAll(left)
@@ -186,16 +220,3 @@ def churn_by_month(members: DataFrame, history: DataFrame) -> DataFrame:
         "left",
         F.when(at_start > 0, F.col("left") / at_start).cast("decimal(9,6)").alias("churn_rate"),
     )
-
-
-def _memberships(members: DataFrame, history: DataFrame) -> DataFrame:
-    """One row for each member there is or was: the registration as it was written last, and `left_at`, NULL if not yet.
-
-    Current members are taken as they are, without looking for their last version among all.
-    """
-    registration = ("registration_date", "country_code", "country_name")
-    ended = history.where("__START_AT IS NOT NULL AND __END_AT IS NOT NULL")
-    stayed = members.join(ended, "member_id", "left_semi").select("member_id")
-    last = F.max_by(F.struct(*registration, F.col("__END_AT").alias("left_at")), "__START_AT").alias("last")
-    gone = ended.join(stayed, "member_id", "left_anti").groupBy("member_id").agg(last).select("last.*")
-    return members.select(*registration, F.lit(None).cast("timestamp").alias("left_at")).unionAll(gone)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hmac
 import sys
 from datetime import date, datetime, timedelta
-from functools import reduce
 from decimal import Decimal
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,7 +267,7 @@ def test_a_key_that_did_not_change_of_late_is_checked_in_its_turn(spark: SparkSe
     assert {len(found) for found in days.values()} == {1} and len({day for (day,) in days.values()}) == transforms.TURNS
 
 
-def test_registrations_and_churn_by_month(spark: SparkSession, modules):
+def test_what_gold_counts_of_members(spark: SparkSession, modules):
     versions = [
         ("a", date(2024, 1, 5), "DE", datetime(2024, 1, 5), datetime(2024, 2, 1)),
         ("a", date(2024, 1, 5), "FR", datetime(2024, 2, 1), None),
@@ -279,11 +279,17 @@ def test_registrations_and_churn_by_month(spark: SparkSession, modules):
     schema = "member_id STRING, registration_date DATE, country_code STRING, __START_AT TIMESTAMP, __END_AT TIMESTAMP"
     history = spark.createDataFrame(versions, schema).withColumn("country_name", F.col("country_code"))
     members = history.where("__START_AT IS NOT NULL AND __END_AT IS NULL").drop("__START_AT", "__END_AT")
-    registered = modules.transforms.registrations_by_month(members, history).drop("country_name").collect()
+    memberships = modules.transforms.memberships(members, history)
+    registered = modules.transforms.registrations_by_month(memberships).drop("country_name").collect()
     registered = {tuple(row) for row in registered}
     assert registered == {(date(2024, 1, 1), "FR", 2), (date(2024, 3, 1), "DE", 1)}
-    churn = [tuple(row) for row in modules.transforms.churn_by_month(members, history).orderBy("month").collect()]
+    churn = [tuple(row) for row in modules.transforms.churn_by_month(memberships).orderBy("month").collect()]
     assert churn == [(date(2024, 1, 1), 0, 2, 0, None), (date(2024, 3, 1), 2, 1, 1, Decimal("0.500000"))]
+    countries = {tuple(row) for row in modules.transforms.by_country(memberships).drop("country").collect()}
+    assert countries == {
+        ("FR", 1, date(2024, 1, 5), date(2024, 1, 5)),
+        ("DE", 1, date(2024, 3, 1), date(2024, 3, 1)),
+    }
 
 
 def test_two_principals_see_what_they_may(spark: SparkSession):

@@ -3,7 +3,6 @@
 from pyspark import pipelines as dp
 from transforms import churn_by_month
 
-SILVER = spark.conf.get("silver_schema")
 GOLD = spark.conf.get("gold_schema")
 
 
@@ -14,6 +13,4 @@ GOLD = spark.conf.get("gold_schema")
 )
 @dp.expect_or_fail("churn_rate_is_share", "churn_rate IS NULL OR churn_rate >= 0")
 def members_churn_by_month():
-    return churn_by_month(
-        members=spark.read.table(f"{SILVER}.members"), history=spark.read.table(f"{SILVER}.members_history")
-    )
+    return churn_by_month(spark.read.table("memberships"))

@@ -3,7 +3,6 @@
 from pyspark import pipelines as dp
 from transforms import registrations_by_month
 
-SILVER = spark.conf.get("silver_schema")
 GOLD = spark.conf.get("gold_schema")
 
 
@@ -14,6 +13,4 @@ GOLD = spark.conf.get("gold_schema")
 )
 @dp.expect_or_fail("registrations_positive", "registrations > 0")
 def members_registrations_by_month():
-    return registrations_by_month(
-        members=spark.read.table(f"{SILVER}.members"), history=spark.read.table(f"{SILVER}.members_history")
-    )
+    return registrations_by_month(spark.read.table("memberships"))
