@@ -1728,3 +1728,73 @@ def test_faults_of_calls_and_imports_name_what_the_source_does(tmp_path):
     found = graph_of(tmp_path, a__py="import dlt\n@dlt.table\ndef a():\n    return dlt.read_stream('b', format='c')\n")
     told = "TypeError: read_stream() got an unexpected keyword argument 'format'"
     assert found.notes == [f"a.py:4: a is followed by its text alone: {told}"]
+
+
+def test_a_query_that_is_not_known_reads_the_views_that_are_made_for_it(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from templates import query_for
+
+            dlt.read("other").createOrReplaceTempView("not_for_it")
+
+            def make(name, *sources):
+                query = "".join(query_for(each) + " UNION ALL " for each in sources)[:-11]
+
+                @dlt.table(name=name)
+                def made():
+                    for each in sources:
+                        dlt.read_stream(each).createOrReplaceTempView(each)
+                    return spark.sql(query)
+
+            make("a", "b", "c")
+            make("d", "a")
+        """,
+    )
+    assert inputs(found) == {
+        "a": ("${templates.query_for('b')}", "${templates.query_for('c')}", "b", "c"),
+        "d": ("${templates.query_for('a')}", "a"),
+    }
+    assert set(kinds(found).values()) == {"streaming_table"}
+
+
+def test_what_is_read_goes_into_the_text_of_a_query(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            first = spark.table("settings").first()["x"]
+
+            @dlt.table
+            def a():
+                latest = dlt.read("b").agg({"at": "max"}).first()[0]
+                return spark.sql(f"SELECT *, {first} AS x FROM c WHERE at > '{latest}'")
+
+            @dlt.table
+            def d():
+                return spark.sql(f"SELECT {dlt.read('e').count()} AS n")
+        """,
+    )
+    assert inputs(found) == {"a": ("b", "c"), "d": ("e",)}
+
+
+def test_a_library_passes_dlt_on_with_parts_of_its_own(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from library import dlt
+
+            dlt.spark = spark
+
+            @dlt.table
+            def a():
+                return dlt.own_read("b") if hasattr(dlt, "__nothing__") else dlt.read("b")
+
+            if dlt.is_debug():
+                a()
+        """,
+    )
+    assert (inputs(found), found.errors) == ({"a": ("b",)}, [])
+    assert "a.py:2: depends on library.dlt, which is taken for dlt itself" in found.notes

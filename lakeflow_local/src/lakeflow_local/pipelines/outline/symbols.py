@@ -111,7 +111,9 @@ class _Path:
         in_flow: whether it leads through a flow's function, rather than through the source that declares it.
         rounds: how often the condition at each place was asked.
         doubts: the places at which an answer was given, and on what it depends.
-        views: the temporary views that were created on it.
+        views: the temporary views that were created on it, or before it began.
+        own_views: those that were created on it.
+        texts: what went into texts, and was read from tables, by its placeholder.
         fallback: whether tables that the source has an answer for, should they be missing, are missing.
         has_fallback: whether there are any.
     """
@@ -123,6 +125,8 @@ class _Path:
     rounds: dict[tuple[Any, int], int] = field(default_factory=dict)
     doubts: dict[tuple[str, int], str] = field(default_factory=dict)
     views: dict[str, Symbol] = field(default_factory=dict)
+    own_views: list[Symbol] = field(default_factory=list)
+    texts: dict[str, Symbol] = field(default_factory=dict)
     fallback: bool = False
     has_fallback: bool = False
 
@@ -256,7 +260,7 @@ class Symbol:
     ):
         # The end stays, since it holds the name that is called next.
         half = _MOST_TEXT // 2
-        if len(text) > _MOST_TEXT:
+        if len(text) > _MOST_TEXT and len(text := described(text)) > _MOST_TEXT:
             text = f"{text[:half]}{EACH if EACH in text else '…'}{text[-half:]}"
         object.__setattr__(self, "_text", text)
         object.__setattr__(self, "_inputs", inputs)
@@ -297,6 +301,7 @@ class Symbol:
             return self.derived(f"{self._text}(…)", wrapped(*args, **kwargs))
         if name in _CREATE_VIEW and args:
             _path.views[str(args[0]).lower()] = self
+            _path.own_views.append(self)
         if name == "transform" and args and callable(args[0]) and not isinstance(args[0], Symbol):
             return self.derived(self._text, args[0](self, *args[1:], **kwargs))
         if len(args) == 1 and not kwargs and isinstance(args[0], str) and name in ("col", "column", "expr"):
@@ -371,7 +376,10 @@ class Symbol:
         return decided(self._text)
 
     def __str__(self) -> str:
-        return Unknown(self._text)
+        text = Unknown(self._text)
+        if self._inputs:
+            _path.texts[str.lower(text)] = self
+        return text
 
     def __format__(self, _: str) -> str:
         return str(self)
@@ -442,6 +450,17 @@ class AnyKey(Symbol):
     def __init__(self, holder: Symbol):
         super().__init__(f"{holder!r}.keys(){EACH}")
         object.__setattr__(self, "holder", holder)
+
+
+def in_text(text: str) -> list[Symbol]:
+    """What was read from tables and went into the text."""
+    found = (_path.texts.get(match[0].lower()) for match in _PLACEHOLDER.finditer(text))
+    return [each for each in found if each is not None]
+
+
+def own_views() -> list[Symbol]:
+    """The temporary views that were created on this way."""
+    return list(_path.own_views)
 
 
 def view(name: str) -> Symbol | None:

@@ -28,11 +28,15 @@ from lakeflow_local.pipelines.outline.symbols import (
     asking,
     doubt,
     falls_back,
+    in_text,
     is_unknown,
     known_parts,
+    own_views,
+    placeholder,
     setting,
     shown,
     symbols_in,
+    unknown_parts,
     view,
 )
 from lakeflow_local.pipelines.sources import NotebookExit, new_module
@@ -73,6 +77,10 @@ _STREAMS = re.compile(
     r"\b(?:STREAM\s*\(?\s*(?:read_files|read_kafka|read_kinesis|read_pubsub|read_pulsar|cloud_files)|cloud_files)\s*\(",
     re.IGNORECASE,
 )
+
+
+# What may stand between queries.
+_BETWEEN_QUERIES = re.compile(r"(?:[\s();]|\b(?:UNION|ALL|DISTINCT|EXCEPT|INTERSECT|MINUS|BY|NAME)\b)*", re.IGNORECASE)
 
 
 class _Reader(Symbol):
@@ -227,7 +235,7 @@ class _Module(Symbol):
             doubt(f"{full}, which this Spark does not have")
         if name == "dlt" and self._world.is_absent(full):
             doubt(f"{full}, which is taken for dlt itself")
-            return self._world.known["dlt"]
+            return self._world.more_than_dlt(full)
         return super().__getattr__(name)
 
     def derived(self, text: str, *others: Any) -> Symbol:
@@ -349,6 +357,18 @@ class World:
         module.__dict__.update(read=read, read_stream=read_stream, readStream=read_stream)
         return module
 
+    def more_than_dlt(self, name: str) -> ModuleType:
+        """A module that is not here and passes the parts of `dlt` on, with others of its own."""
+
+        def own(part: str) -> Symbol:
+            if part.startswith("__"):
+                raise AttributeError(f"module {name!r} has no attribute {part!r}")
+            return Symbol(f"{name}.{part}")
+
+        module = ModuleType(name)
+        module.__dict__.update(vars(self.known["dlt"]), __name__=name, __getattr__=own)
+        return module
+
     def begin_again(self, given: bool, anew: bool) -> None:
         """A source is followed, `anew` with its modules; `given` says whether empty defaults count."""
         self.open_names = self.defaults.had_empty = False
@@ -365,10 +385,11 @@ class World:
             doubt(f"a query that cannot be read: {error.message}")
             read = []
         tables = [_named(i.name, i.streaming) for i in read]
-        if not read and is_unknown(text) and not known_parts(text).strip():
-            # The whole query comes from elsewhere; so does what it reads.
-            tables = [_named(text)]
-        return Symbol("spark.sql(…)", streaming=streams(text)).derived("spark.sql(…)", tables, frames)
+        if not read and is_unknown(text) and _BETWEEN_QUERIES.fullmatch(known_parts(text)):
+            # The whole query comes from elsewhere; so does what it reads, other than what was made for it.
+            queries = [placeholder(each) for each in unknown_parts(text)] if known_parts(text).strip() else [text]
+            tables = [*map(_named, queries), *own_views()]
+        return Symbol("spark.sql(…)", streaming=streams(text)).derived("spark.sql(…)", tables, in_text(text), frames)
 
     def import_(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         """`import` inside followed sources."""
