@@ -1725,6 +1725,9 @@ def test_a_condition_on_no_row_has_one_answer(tmp_path):
 def test_faults_of_calls_and_imports_name_what_the_source_does(tmp_path):
     found = graph_of(tmp_path, a__py="from dlt import nothing\n")
     assert [fault.message for fault in found.errors] == ["ImportError: cannot import name 'nothing' from 'dlt'"]
+    found = graph_of(tmp_path, a__py="import dlt, sys\ndlt.view(lambda: spark.table('b'), name=sys.argv[1])\n")
+    told = "IndexError: sys.argv[1] is not there: the sources of a pipeline get no arguments"
+    assert [(fault.line, fault.message) for fault in found.errors] == [(2, told)]
     found = graph_of(tmp_path, a__py="import dlt\n@dlt.table\ndef a():\n    return dlt.read_stream('b', format='c')\n")
     told = "TypeError: read_stream() got an unexpected keyword argument 'format'"
     assert found.notes == [f"a.py:4: a is followed by its text alone: {told}"]

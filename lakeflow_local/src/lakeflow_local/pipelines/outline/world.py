@@ -286,6 +286,16 @@ class _Builtins(dict):
         raise KeyError(name)
 
 
+class _Arguments(list):
+    """What a script is called with."""
+
+    def __getitem__(self, at: Any) -> Any:
+        try:
+            return super().__getitem__(at)
+        except IndexError:
+            raise IndexError(f"sys.argv[{at}] is not there: the sources of a pipeline get no arguments") from None
+
+
 class World:
     """The surroundings of one pipeline's sources.
 
@@ -310,7 +320,9 @@ class World:
         self.builtins = _Builtins(self)
         self._modules: dict[Path, ModuleType] = {}
         streams = {name: io.StringIO() for name in ("stdin", "stdout", "stderr")}
-        self._sys = _copy(sys, path=[str(folder) for folder in folders], modules={}, exit=_exit, argv=[""], **streams)
+        self._sys = _copy(
+            sys, path=[str(folder) for folder in folders], modules={}, exit=_exit, argv=_Arguments([""]), **streams
+        )
         ends = {name: Symbol(f"os.{name}") for name in ("_exit", "abort")}
         self.known: dict[str, Any] = {
             "sys": self._sys,
