@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
@@ -75,7 +76,7 @@ def read(
     Returns:
         the columns in their types, the cursor, `HASH`, `as_text` of inexact columns, and `NUMBER`.
     """
-    typed = _typed(table, columns)
+    typed = _typed(table, columns, numbered=True)
     inexact = [as_text(name) for name in table.inexact if name in columns]
     cursor = [f"`{table.cursor}` TIMESTAMP"] if table.cursor else []
     texts = [f"`{name}` STRING" for name in (HASH, *inexact)]
@@ -161,7 +162,7 @@ def write(
                 with Writer(target.folder, f"part-{number:05}", target.rows_per_file, version) as writer:
                     for found in _unaltered(source, queries[number], typed, ROWS_PER_WRITE):
                         writer.write(landed(found))
-                        yield told(found.num_rows, pc.sum(found[NUMBER].cast(pa.decimal128(38, 0))).as_py())
+                        yield told(found.num_rows, _checksum(found, cursor))
                     for pending in writer.close():
                         yield told(pending=pending)
 
@@ -179,8 +180,17 @@ def _unaltered(source: Source, query: str, typed: str, rows: int) -> Iterator[pa
         yield found
 
 
-def _typed(table: Table, columns: Sequence[str]) -> str:
-    """What `stream` selects: values, and whether they give MySQL's hash."""
+def _checksum(found: pa.RecordBatch, cursor: str | None) -> Decimal:
+    """The sum of `NUMBER` over rows whose hashes are sound, which DuckDB takes four times as long to make of text."""
+    digits = pc.binary_join(pa.ListArray.from_arrays([0, len(found)], found[HASH]), "")[0].as_py()
+    numbers = (np.frombuffer(bytes.fromhex(digits), ">u8")[::2] >> 4).astype(np.int64)  # 15 of each 32 digits
+    if cursor:
+        numbers += found[cursor].cast(pa.int64()).fill_null(0).to_numpy()
+    return pc.sum(pa.array(numbers).cast(pa.decimal128(38, 0))).as_py()
+
+
+def _typed(table: Table, columns: Sequence[str], *, numbered: bool = False) -> str:
+    """What `stream` selects: values, `NUMBER` where that is asked for, and whether the values give MySQL's hash."""
     values, texts = {}, {}
     for name in columns:
         kind, column = table.columns[name], f'"{name}"'
@@ -202,7 +212,8 @@ def _typed(table: Table, columns: Sequence[str]) -> str:
         listed.append(f'make_timestamptz("{table.cursor}") AS "{table.cursor}"')
         number += f' + coalesce("{table.cursor}", 0)'
     listed += [HASH, *(f'"{name}" AS {as_text(name)}' for name in table.inexact if name in columns)]
-    listed.append(f"{number} AS {NUMBER}")
+    if numbered:
+        listed.append(f"{number} AS {NUMBER}")
     parts = ", ".join(f"coalesce({text}, chr({NULL}))" for text in texts.values())
     complete = len(columns) == len(table.columns)
     listed.append(

@@ -62,19 +62,31 @@ def clock(connection: MySQLConnectionAbstract, source: Source) -> datetime:
     return now.replace(tzinfo=UTC)
 
 
-def totals(connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window) -> Totals:
-    """Rows and checksum of a window, computed by MySQL in a view of this moment."""
-    with source.readable_errors(), connection.cursor() as cursor:
-        # A new view: in REPEATABLE READ a second look within one transaction would see the first one's.
+def view(connection: MySQLConnectionAbstract, source: Source) -> None:
+    """Begins a view of this moment. In REPEATABLE READ a second look within one transaction sees what the first saw."""
+    with source.readable_errors():
         connection.rollback()
+        connection.start_transaction(consistent_snapshot=True)
+
+
+def totals(
+    connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window, *, viewed: bool = False
+) -> Totals:
+    """Rows and checksum of a window, computed by MySQL in a view of this moment; where `viewed`, in that of `view`."""
+    if not viewed:
+        view(connection, source)
+    with source.readable_errors(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {table.mysql_totals()} FROM `{table.name}` WHERE {table.condition(window)}")
         return Totals(*cursor.fetchone())
 
 
-def count(connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window) -> Totals:
-    """Rows of a window, without a checksum: what an index of the cursor tells, where `totals` reads every row."""
+def count(
+    connection: MySQLConnectionAbstract, source: Source, table: Table, window: Window, *, viewed: bool = False
+) -> Totals:
+    """As `totals` without a checksum: what an index of the cursor tells, where `totals` reads every row."""
+    if not viewed:
+        view(connection, source)
     with source.readable_errors(), connection.cursor() as cursor:
-        connection.rollback()  # as in `totals`
         cursor.execute(f"SELECT {table.mysql_count()} FROM `{table.name}` WHERE {table.condition(window)}")
         rows, first, last = cursor.fetchone()
         return Totals(rows, None if rows else Decimal(0), first, last)
@@ -123,7 +135,7 @@ def write(
     table: Table,
     window: Window,
     partitions: int,
-    within: Totals,
+    within: Totals | None,
     target: arrow.Target,
 ) -> arrow.Written:
     """Has the rows of a window written as they land, by the tasks that read them; nobody sees them yet."""

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ ATTEMPTS, FIRST_WAIT = 5, 1.0
 """Of what is transient: 15 seconds of waiting in all, in which a server starts again."""
 LOCK_WAIT = 10
 """Seconds in which the server sees that the connection of a former attempt is gone, and its lock with it."""
+COUNTED_BESIDE = 500_000
+"""From about so many rows on MySQL counts them while they are read already, in a view of before."""
 
 _MICROSECOND = timedelta(microseconds=1)
 log = logging.getLogger("ingest")
@@ -314,13 +317,13 @@ class _Attempt:
     def _rows(self, connection: MySQLConnectionAbstract, window: Window, landed: DataFrame | None = None) -> None:
         """Lands the rows of a window, less those that had landed."""
         self.run.low = window.low
-        expected = self._expect(connection, window)
-        if not expected.rows:
-            return
         if landed is None and self.reader == "arrow":
             folder = objects.folder(self.spark, self.path)
             if folder:
-                return self._objects(connection, window, expected, folder)
+                return self._objects(connection, window, folder)
+        expected = self._expect(connection, window)
+        if not expected.rows:
+            return
         seen = Observation(f"read by {self.run.run_id}")
         # The tasks of the other reader look at each hash themselves.
         altered = [self._altered()] if self.reader == "jdbc" else []
@@ -340,18 +343,30 @@ class _Attempt:
             landing.withdraw(frame, self.path)
             raise
 
-    def _objects(
-        self, connection: MySQLConnectionAbstract, window: Window, expected: Totals, folder: objects.Folder
-    ) -> None:
+    def _objects(self, connection: MySQLConnectionAbstract, window: Window, folder: objects.Folder) -> None:
         """Lands the rows of a window by the tasks that read them, in the form of `_write`."""
-        landing.clear(self.spark, self.path)
-        target = arrow.Target(folder, self.settings.rows_per_file, self.now, self.run.run_id)
-        partitions = self._partitions(expected.rows)
-        with Progress(self.spark, expected.rows, self.row_bytes, arrow.ROWS_PER_WRITE):
-            written = extract.write(self.spark, self.source, self.table, window, partitions, expected, target)
+        rows = extract.estimated_rows(connection, self.source, self.table, window)
+        # The ranges of a number are those of what was counted.
+        beside = rows >= COUNTED_BESIDE and not self.table.numbered
+        extract.view(connection, self.source)
+        with ThreadPoolExecutor(1) as pool:
+            expected, within = pool.submit(self._expect, connection, window, viewed=True), None
+            if beside:
+                self.run_log.make()
+            else:
+                within = expected.result()
+                rows = within.rows
+                if not rows:
+                    return
+            landing.clear(self.spark, self.path)
+            target = arrow.Target(folder, self.settings.rows_per_file, self.now, self.run.run_id)
+            with Progress(self.spark, rows, self.row_bytes, arrow.ROWS_PER_WRITE):
+                written = extract.write(
+                    self.spark, self.source, self.table, window, self._partitions(rows), within, target
+                )
         read = {"rows": written.totals.rows, "checksum": written.totals.checksum}
         try:
-            self._verify(expected, read, lambda: self._count(connection, window))
+            self._verify(expected.result(), read, lambda: self._count(connection, window))
         except IngestError:
             folder.abort(written.pending)
             raise
@@ -414,15 +429,15 @@ class _Attempt:
                 return None
             raise
 
-    def _expect(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
-        expected = self._count(connection, window)
+    def _expect(self, connection: MySQLConnectionAbstract, window: Window, *, viewed: bool = False) -> Totals:
+        expected = self._count(connection, window, viewed=viewed)
         self.run.rows_source, self.run.checksum_source = expected.rows, expected.checksum
         log.info("%d rows in the window %s", expected.rows, window)
         return expected
 
-    def _count(self, connection: MySQLConnectionAbstract, window: Window) -> Totals:
+    def _count(self, connection: MySQLConnectionAbstract, window: Window, *, viewed: bool = False) -> Totals:
         count = extract.totals if self.settings.check == "window" else extract.count
-        return count(connection, self.source, self.table, window)
+        return count(connection, self.source, self.table, window, viewed=viewed)
 
     def _read(self, read: Callable[..., DataFrame], window: Window, within: Totals) -> DataFrame:
         partitions = self._partitions(within.rows)

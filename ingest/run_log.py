@@ -96,7 +96,7 @@ class Success:
 
 
 class RunLog:
-    """The log as a Delta table, made by its first row."""
+    """The log as a Delta table, made when it is written."""
 
     def __init__(self, spark: SparkSession, catalog: str, schema: str):
         self._spark = spark
@@ -156,6 +156,12 @@ class RunLog:
         values: dict[str, Any] = found.asDict()
         values |= {name: _moment(values[name]) for name in times & values.keys() if values[name] is not None}
         return Run(**values)
+
+    def make(self) -> None:
+        """Makes the table without a row, unless it is there; its first row makes it too."""
+        if self._rows() is None:
+            empty = self._spark.createDataFrame(_ARROW.empty_table(), SCHEMA)
+            empty.write.format("delta").mode("append").saveAsTable(self._table)
 
     def append(self, run: Run) -> None:
         """Adds the row, in one commit."""

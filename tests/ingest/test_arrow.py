@@ -35,14 +35,21 @@ def typed(**changes):
     raw = pa.Table.from_pylist([texts | changes | {HASH: hashed, "at": 7}])
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        select = arrow._typed(TABLE, tuple(TABLE.columns))
-        return hashed, connection.from_arrow(raw).query("raw", f"SELECT {select} FROM raw").to_arrow_table().to_pylist()
+        select = arrow._typed(TABLE, tuple(TABLE.columns), numbered=True)
+        found = connection.from_arrow(raw).query("raw", f"SELECT {select} FROM raw").to_arrow_table()
+        return hashed, found.to_pylist()
 
 
 def test_each_value_has_its_type_and_gives_the_hash_of_its_text():
     hashed, (row,) = typed()
     assert {name: row[name] for name in KINDS} == {name: value for name, (_, _, value) in KINDS.items()}
     assert (row["_same"], row[NUMBER], row["_text_of_near"]) == (1, int(hashed[:15], 16) + 7, "1e300")
+    batch = pa.RecordBatch.from_pylist(
+        [{HASH: hashed, "at": datetime(1970, 1, 1, tzinfo=UTC)}, {HASH: "f" * 32, "at": None}] * 40,
+        pa.schema([(HASH, pa.string()), ("at", pa.timestamp("us", "UTC"))]),
+    ).slice(1)
+    hashes = [int(text[:15], 16) for text in batch[HASH].to_pylist()]
+    assert arrow._checksum(batch, "at") == arrow._checksum(batch, None) == sum(hashes) > 2**64
     for change in ({"note": "another"}, {"exact": "0"}, {"nothing": ""}):
         assert typed(**change)[1][0]["_same"] == 0
     with pytest.raises(duckdb.Error):

@@ -186,16 +186,16 @@ def test_transient_errors_are_tried_again_and_others_are_not(no_waiting):
 
 def test_a_cut_connection_in_the_middle_of_a_run_is_tried_again(lake, monkeypatch, no_waiting):
     lake.load(20)
-    honest, cut = extract.totals, []
+    honest, cut = extract.count, []
 
-    def killed(connection, *given):
+    def killed(connection, *given, **settings):
         if not cut:
             cut.append(connection.connection_id)
             lake.sql(f"KILL {connection.connection_id}")
-        return honest(connection, *given)
+        return honest(connection, *given, **settings)
 
-    monkeypatch.setattr(extract, "totals", killed)
-    assert lake.ingest().rows_landed == 20
+    monkeypatch.setattr(extract, "count", killed)
+    assert lake.ingest().rows_landed == 20 and cut
     assert [r.status for r in lake.runs().collect()] == ["succeeded"]
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from pyspark.sql import functions as F
 
-from ingest import extract, landing, objects
+from ingest import extract, job, landing, objects
 from ingest.errors import IngestError
 from ingest.members.table import MEMBERS
 from ingest.run_log import RunLog
@@ -228,6 +228,30 @@ def test_rows_that_change_during_the_read_arrive_with_the_next_run(lake, monkeyp
     monkeypatch.setattr(extract, "rows", honest)
     assert lake.ingest().rows_landed == 3
     assert lake.current() == lake.truth()
+
+
+def test_rows_that_are_counted_while_they_are_read_are_those_of_before(lake, monkeypatch):
+    lake = replace(lake, reader="arrow")
+    lake.load(30)
+    honest, expected = extract.write, []
+
+    def late(*given):
+        lake.sql(insert("late", "2026-01-02 03:04:05"))
+        return honest(*given)
+
+    verify = job._Attempt._verify
+    monkeypatch.setattr(job._Attempt, "_verify", lambda self, *given: expected.append(given[0]) or verify(self, *given))
+    monkeypatch.setattr(job, "COUNTED_BESIDE", 1)
+    monkeypatch.setattr(extract, "write", late)
+    assert lake.ingest().rows_landed == 31 and [totals.rows for totals in expected] == [30]
+    assert [row.status for row in lake.runs().collect()] == ["succeeded"]
+    assert lake.current() == lake.truth()
+
+    monkeypatch.setattr(
+        extract, "write", lambda *given: replace(found := honest(*given), totals=replace(found.totals, rows=29))
+    )
+    with pytest.raises(IngestError, match="MySQL counts 31 rows and Spark read 29"):
+        lake.ingest("--mode=snapshot")
 
 
 def test_a_second_run_at_the_same_time_is_refused(lake, monkeypatch):
