@@ -159,9 +159,14 @@ class RunLog:
 
     def make(self) -> None:
         """Makes the table without a row, unless it is there; its first row makes it too."""
-        if self._rows() is None:
-            empty = self._spark.createDataFrame(_ARROW.empty_table(), SCHEMA)
+        if self._rows() is not None:
+            return
+        empty = self._spark.createDataFrame(_ARROW.empty_table(), SCHEMA)
+        try:
             empty.write.format("delta").mode("append").saveAsTable(self._table)
+        except Exception:
+            if self._rows() is None:  # else the run of another table made it at this moment
+                raise
 
     def append(self, run: Run) -> None:
         """Adds the row, in one commit."""

@@ -32,7 +32,7 @@ from lakeflow_local.platform.mariadb import make_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "landing"
-SPARK = ("arrow", "jdbc", "spark_defaults")
+SPARK = ("arrow", "arrow_one_range", "jdbc", "spark_defaults")
 PEERS = ("connectorx", "polars", "duckdb", "dlt_connectorx", "dlt_pyarrow", "parquet_from_memory")
 FLOORS = ("wire",)
 

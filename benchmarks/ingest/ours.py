@@ -1,6 +1,6 @@
 """Spark's ways from the table `members` to Parquet: this project's, and the reader with its driver's defaults.
 
-python -m benchmarks.ingest.ours arrow|jdbc|spark_defaults URL
+python -m benchmarks.ingest.ours arrow|arrow_one_range|jdbc|spark_defaults URL
 python -m benchmarks.ingest.ours incremental URL
 """
 
@@ -20,6 +20,12 @@ from lakeflow_local.platform import servers, session
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 1024
+READERS = {
+    "arrow": ["--reader=arrow"],
+    # where the server stands on the same two cores, a second range only takes them from it
+    "arrow_one_range": ["--reader=arrow", "--partitions=1"],
+    "jdbc": ["--reader=jdbc"],
+}
 CHANGED = "UPDATE members SET updated_at = CURRENT_TIMESTAMP(6) WHERE member_id >= '{:08x}' LIMIT 1000"
 
 
@@ -27,7 +33,7 @@ def main(what: str, url: str) -> None:
     home = homes.find(ROOT)
     memory = None if what == "spark_defaults" else MEMORY
     # where Python's tasks do the work, Java's optimising compiler does not pay
-    compiles = what != "arrow"
+    compiles = not what.startswith("arrow")
     spark = session.start(
         home, servers.up(home), app_name="benchmark", master="local[2]", long_running=compiles, memory=memory
     )
@@ -41,7 +47,7 @@ def main(what: str, url: str) -> None:
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     options = [f"--landing-url={url}", "--catalog=spark_catalog", f"--ops-schema={schema}"]
     if what != "incremental":
-        print(job.run([*options, f"--reader={what}"], spark))
+        print(job.run([*options, *READERS[what]], spark))
         return
     # What a further run costs in a warm session: of the first one, only the mark is needed.
     with closing(Source.of().connect()) as connection:
