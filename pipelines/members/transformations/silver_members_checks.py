@@ -10,7 +10,7 @@ SILVER = spark.conf.get("silver_schema")
 
 @dp.materialized_view(
     name=f"{SILVER}.members_checks",
-    comment="Checks across rows of members, one row each: how many are at fault, of how many looked at; no personal data",
+    comment="Checks across rows of members: how many are at fault, of how many looked at; no personal data",
     table_properties={"quality": "silver"},
 )
 @dp.expect_all(predicates(WARN, CHECKS))
