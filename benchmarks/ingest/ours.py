@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 1024
 READERS = {
     "arrow": ["--reader=arrow"],
-    # where the server stands on the same two cores, a second range only takes them from it
+    # where the server stands on the same two cores, a second range costs both sides CPU
     "arrow_one_range": ["--reader=arrow", "--partitions=1"],
     "jdbc": ["--reader=jdbc"],
 }
