@@ -327,11 +327,11 @@ class _Upload:
     def _send(self, size: int) -> None:
         if self._parts:
             self._parts[-1].result()  # raises what failed, and bounds what is held
-        part = bytes(self._buffer[:size])
+        part = self._buffer[:size]
         del self._buffer[:size]
         self._parts.append(self._pool.submit(self._upload, len(self._parts) + 1, part))
 
-    def _upload(self, number: int, part: bytes) -> str:
+    def _upload(self, number: int, part: bytearray) -> str:
         digest = base64.b64encode(hashlib.md5(part, usedforsecurity=False).digest()).decode()
         return self._client.upload_part(**self._named, PartNumber=number, Body=part, ContentMD5=digest)["ETag"]
 
