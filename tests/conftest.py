@@ -62,6 +62,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
+# Code that Spark makes, compiles and runs for tens of rows is a fifth of what tests cost. Whatever they start as a command
+# of its own, the demo first of all, runs by the settings that users have.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
 @pytest.fixture(scope="session")
 def made_by_setup() -> Home:
     """The project's own home, with the jars; tests start nothing in it."""
@@ -99,6 +104,6 @@ def spark(worker_home: Home, endpoints) -> Iterator:
     """The session of this process. Tests leave its settings as they found them and use names of their own."""
     from lakeflow_local.platform import session
 
-    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]")
+    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]", conf=INTERPRETED)
     yield spark
     spark.stop()

@@ -83,7 +83,7 @@ def _files(folder: Path) -> set[Path]:
 
 def _views(project: Project) -> set[str]:
     """The session's temporary views; those of other tests are among them."""
-    return {view.name for view in project.spark.catalog.listTables() if view.isTemporary}
+    return {row.tableName for row in project.spark.sql("SHOW TABLES").collect() if row.isTemporary}
 
 
 def test_a_dry_run_finds_every_fault_and_writes_nothing(project: Project):
