@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from botocore.exceptions import ClientError
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
 from lakeflow_local.platform import java, mariadb, s3, servers
+from lakeflow_local.platform.daemon import Daemon
 
 
 @pytest.fixture
@@ -86,6 +88,24 @@ def s3_client(endpoints: servers.Endpoints, secret: str | None = None):
 
 def running(home: Home) -> dict[str, tuple[int | None, int | None]]:
     return {server.name: (server.pid, server.port) for server in servers.status(home)}
+
+
+def test_a_server_is_stopped_while_it_becomes_another_program(tmp_path: Path):
+    """As Java's wrapper does; for a while the process has not the command line that it was started with."""
+    becoming, server = tmp_path / "becoming", tmp_path / "server.sh"
+    server.write_text(
+        f"[ $BECAME ] && while :; do sleep 1; done\n"
+        f"BECAME=1 exec bash -c 'touch {becoming}; sleep 0.2; exec bash {server} $0' $1\n"
+    )
+    home = Home(root=tmp_path, path=tmp_path)
+    daemon = Daemon("server", home, "NO_PORT", lambda port: ["bash", str(server), str(port)], lambda port: True)
+    home.run.mkdir()
+    assert daemon.launch()
+    pid = json.loads((home.run / "server.json").read_text())["pid"]
+    while not becoming.exists():
+        time.sleep(0.01)
+    assert daemon.stop()
+    assert not psutil.pid_exists(pid)
 
 
 class TestServers:

@@ -97,11 +97,8 @@ class Daemon:
         port = self._state()["port"]
         give_up = time.monotonic() + START_SECONDS
         while not self.ready(port):
-            if self._process() is None:
-                # In the moment in which a process becomes another program its command line cannot be read.
-                time.sleep(SETTLE_SECONDS)
-                if self._process() is None:
-                    raise LakeflowError(f"the {self.name} server ended at its start: {last_words(self.log)}")
+            if self._settled() is None:
+                raise LakeflowError(f"the {self.name} server ended at its start: {last_words(self.log)}")
             if time.monotonic() > give_up:
                 raise LakeflowError(f"the {self.name} server does not answer after {START_SECONDS} s; see {self.log}")
             time.sleep(0.02)
@@ -109,7 +106,7 @@ class Daemon:
 
     def stop(self) -> bool:
         """Ends it and waits; returns whether it ran. The next start takes the same port, where that is free."""
-        process = self._process()
+        process = self._settled()
         if process:
             process.terminate()
             try:
@@ -134,6 +131,14 @@ class Daemon:
         except (KeyError, psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             pass
         return None
+
+    def _settled(self) -> psutil.Process | None:
+        """As `_process`, also in the moment in which it becomes another program and has no command line to read."""
+        process = self._process()
+        if process is None and psutil.pid_exists(self._state().get("pid", -1)):
+            time.sleep(SETTLE_SECONDS)
+            process = self._process()
+        return process
 
     def _state(self) -> dict:
         try:
