@@ -62,8 +62,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-# The code that Spark makes and compiles for tens of rows is a fifth of what tests cost. The demo, and what they start as a
-# command of its own, run by the settings that users have.
+# The code that Spark makes and compiles for tens of rows is a fifth of what tests cost. The demo, and what tests start
+# as a command of its own, run by the settings that users have.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
