@@ -262,9 +262,10 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, memory: int, op
 
 
 # The 48 MB for compiled code that go with the quick compiler fill up in a minute of Spark, and then code is thrown out
-# and compiled again without end: a tenth of a run's CPU. Planning makes garbage that dies young. Spark's classes fill
+# and compiled again without end: a tenth of a run's CPU. If none may be thrown out, Java compiles nothing any more when
+# the room is full, which 256 MB were after ten minutes. Planning makes garbage that dies young. Spark's classes fill
 # the room that Java begins with many times over, and each time the whole heap would be collected.
-_ROOM = ("-XX:ReservedCodeCacheSize=256m", "-XX:-MethodFlushing", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
+_ROOM = ("-XX:ReservedCodeCacheSize=512m", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
 
 
 def _log_file(home: Home) -> Path:
