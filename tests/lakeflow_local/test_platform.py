@@ -244,6 +244,12 @@ class TestMySQL:
 
 
 class TestS3:
+    def test_one_request_may_bring_a_hundred_megabytes(self, endpoints):
+        client, key = s3_client(endpoints), uuid.uuid4().hex
+        client.put_object(Bucket="landing", Key=key, Body=bytes(100 * 2**20))
+        assert client.head_object(Bucket="landing", Key=key)["ContentLength"] == 100 * 2**20
+        client.delete_object(Bucket="landing", Key=key)
+
     def test_put_get_list_copy_delete(self, endpoints):
         client, prefix = s3_client(endpoints), uuid.uuid4().hex
         client.put_object(Bucket="landing", Key=f"{prefix}/a b.txt", Body=b"content")

@@ -7,6 +7,9 @@ from lakeflow_local.home import Home
 from lakeflow_local.platform import credentials, jars, java
 from lakeflow_local.platform.daemon import Daemon, accepts
 
+# A request that is signed with its content is held twice while that is checked, and may have 128 MiB.
+HEAP = "-Xmx512m"
+
 
 def server(home: Home) -> Daemon:
     """The server; its buckets are the folders of `home.s3`."""
@@ -30,7 +33,7 @@ jclouds.filesystem.basedir={home.s3}
         )
         return [
             str(java.find(home).executable),
-            "-Xmx192m",
+            HEAP,
             "-DLOG_LEVEL=warn",
             *jars.QUICK_START,
             "-jar",
