@@ -22,9 +22,10 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
+from lakeflow_local import cli
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
-from lakeflow_local.platform import java, mariadb, s3, servers
+from lakeflow_local.platform import java, mariadb, s3, servers, session
 from lakeflow_local.platform.daemon import Daemon
 
 
@@ -347,6 +348,21 @@ def test_without_setup(tmp_path):
 
 
 class TestSession:
+    @pytest.mark.parametrize(("option", "asked"), [("--large", True), ("--continuous", True), ("--refresh=t", False)])
+    def test_work_of_minutes_is_compiled_for(self, own_home, endpoints, monkeypatch, capsys, option, asked):
+        """How Java starts is all that is asked here; what it is started for ends before it begins."""
+        (own_home.root / "t.sql").write_text("CREATE MATERIALIZED VIEW t AS SELECT 1 AS a")
+
+        def start(*_, long_running, **__):
+            raise LakeflowError(f"long_running={long_running}")
+
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(own_home.path))
+        monkeypatch.setattr(servers, "up", lambda *_, **__: endpoints)
+        monkeypatch.setattr(session, "start", start)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        assert cli.main(["pipelines", "run", str(own_home.root / "t.sql"), option]) == 1
+        assert f"long_running={asked}" in capsys.readouterr().err
+
     def test_the_platforms_settings(self, spark):
         assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
         assert spark.conf.get("spark.sql.ansi.enabled") == "true"

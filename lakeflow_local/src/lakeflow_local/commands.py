@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +27,15 @@ def pairs(option: str, assignments: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def takes_large(parser: ArgumentParser) -> None:
+    """Gives a command the option `--large`."""
+    parser.add_argument(
+        "--large",
+        action="store_true",
+        help="for work of minutes: Java optimises its code, which costs seconds at the start and halves what follows",
+    )
+
+
 @contextmanager
 def session_of(
     home: Home,
@@ -35,6 +45,7 @@ def session_of(
     mysql: bool = True,
     master: str = "local[*]",
     conf: Mapping[str, str] | None = None,
+    long_running: bool = False,
 ) -> Iterator[tuple[SparkSession, dict[str, str]]]:
     """The servers and a session on them, and what tasks see of them in their environment.
 
@@ -42,6 +53,7 @@ def session_of(
         mysql: start that server too.
         master: as Spark's own.
         conf: further settings of the session.
+        long_running: as in `session.start`.
     """
     from lakeflow_local.bundle import tasks
     from lakeflow_local.platform import servers, session
@@ -50,4 +62,5 @@ def session_of(
     endpoints = servers.up(home, mysql=mysql, s3=bool(buckets), buckets=buckets)
     environment = endpoints.environment()
     with tasks.environment(environment):
-        yield session.start(home, endpoints, app_name=name, master=master, conf=conf), environment
+        spark = session.start(home, endpoints, app_name=name, master=master, conf=conf, long_running=long_running)
+        yield spark, environment

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
 from lakeflow_local.bundle import load
-from lakeflow_local.commands import pairs, session_of
+from lakeflow_local.commands import pairs, session_of, takes_large
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
 
@@ -34,6 +34,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     run.add_argument("key", metavar="KEY", help="key of the job, the pipeline or the alert in the bundle")
     run.add_argument("--params", action="append", default=[], metavar="NAME=VALUE", help="parameters of the job")
     run.add_argument("--full-refresh-all", action="store_true", help="pipelines start anew from their sources")
+    takes_large(run)
     run.set_defaults(run=_run)
 
     summary = verbs.add_parser("summary", parents=[target], help="show what the bundle has, and its last runs")
@@ -96,7 +97,8 @@ def _run(args: argparse.Namespace) -> int:
         jobs.job_parameters(resource, parameters)
     elif parameters:
         raise resource.value.error(f"{resource.label} is no job; --params are for jobs")
-    with session_of(home, bundle, args.key, mysql=resource.type == "jobs") as (spark, environment):
+    mysql = resource.type == "jobs"
+    with session_of(home, bundle, args.key, mysql=mysql, long_running=args.large) as (spark, environment):
         if resource.type == "alerts":
             print(alerts.evaluate(spark, resource, home))
             return 0

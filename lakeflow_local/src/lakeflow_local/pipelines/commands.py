@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakeflow_local import home as homes
-from lakeflow_local.commands import pairs, session_of
+from lakeflow_local.commands import pairs, session_of, takes_large
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
 from lakeflow_local.pipelines import folder
@@ -67,6 +67,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="forget the checkpoints of these tables or flows and keep the rows",
     )
     run.add_argument("--continuous", action="store_true", help="run the flows again and again, until Ctrl-C")
+    takes_large(run)
     run.set_defaults(run=_run)
 
     dry_run = verbs.add_parser(
@@ -124,7 +125,11 @@ def _session(args: argparse.Namespace) -> Iterator[tuple[SparkSession, PipelineS
     bundle = _bundle_of(args, home)
     spec = _spec(args, home, bundle)
     conf = {"spark.sql.warehouse.dir": _url(args.warehouse)} if args.warehouse else {}
-    with session_of(home, bundle, spec.name, mysql=False, master=args.master, conf=conf) as (spark, _):
+    long_running = getattr(args, "large", False) or getattr(args, "continuous", False)
+    with session_of(home, bundle, spec.name, mysql=False, master=args.master, conf=conf, long_running=long_running) as (
+        spark,
+        _,
+    ):
         yield spark, spec
 
 
