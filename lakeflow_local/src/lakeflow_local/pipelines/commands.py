@@ -124,12 +124,12 @@ def _session(args: argparse.Namespace) -> Iterator[tuple[SparkSession, PipelineS
     home = homes.find()
     bundle = _bundle_of(args, home)
     spec = _spec(args, home, bundle)
-    conf = {"spark.sql.warehouse.dir": _url(args.warehouse)} if args.warehouse else {}
-    long_running = getattr(args, "large", False) or getattr(args, "continuous", False)
-    with session_of(home, bundle, spec.name, mysql=False, master=args.master, conf=conf, long_running=long_running) as (
-        spark,
-        _,
-    ):
+    of_session = {
+        "master": args.master,
+        "conf": {"spark.sql.warehouse.dir": _url(args.warehouse)} if args.warehouse else {},
+        "long_running": getattr(args, "large", False) or getattr(args, "continuous", False),
+    }
+    with session_of(home, bundle, spec.name, mysql=False, **of_session) as (spark, _):
         yield spark, spec
 
 

@@ -43,13 +43,12 @@ def written_by_its_query(dataset: Dataset, flow: Flow) -> str | None:
 _INSTEAD = {
     "replace": "declare a materialized view, which has what its query gives, or an AUTO CDC flow with the same keys",
     "depends_on": "remove it, since flows run in the order of what they read",
-    "argument": "remove it, or correct its name",
 }
 
 
 def refused(declared: Dataset | Flow) -> str:
     what = str(declared.refused)
-    instead = next(text for word, text in _INSTEAD.items() if word in what.lower())
+    instead = next((text for word, text in _INSTEAD.items() if word in what.lower()), "remove it, or correct its name")
     return f"{what} is not supported by lakeflow_local; {instead}"
 
 
