@@ -78,8 +78,9 @@ def checks(
     Returns:
         `name`, `failed` and `evaluated`: how many rows or keys are at fault, of how many that were looked at.
     """
-    of_keys = looked_at(changes, "member_id")
-    keys = _keys(*(among(of_keys, frame, "member_id") for frame in (changes, members, history))).agg(
+    email = "email_normalised"
+    places = looked_at(changes, "member_id", email)
+    keys = _keys(*(among(places, frame, "member_id") for frame in (changes, members, history))).agg(
         F.expr("count_if(members > 0)").alias("current"),
         F.expr("count_if(versions > 0)").alias("known"),
         F.expr("count_if(members > 1)").alias("members_unique"),
@@ -89,8 +90,7 @@ def checks(
         F.expr("count_if(changes = 0)").alias("no_orphans"),
         F.sum("members").alias("rows"),
     )
-    email = "email_normalised"
-    addresses = among(looked_at(changes, email), members, email).groupBy(F.xxhash64(email), F.hash(email)).count()
+    addresses = among(places, members, email).groupBy(F.xxhash64(email), F.hash(email)).count()
     shared = addresses.agg(
         F.expr("count_if(count > 1)").alias("email_not_shared"), F.count(F.lit(1)).alias("addresses")
     )
@@ -102,28 +102,28 @@ def checks(
     return figures.selectExpr(f"stack({len(CHECKS)}, {stacked}) AS (name, failed, evaluated)")
 
 
-def looked_at(changes: DataFrame, name: str) -> DataFrame:
-    """Which values of a column are looked at, as a set of bits of their hashes: `_word` and its 64 `_bits`.
+def looked_at(changes: DataFrame, *names: str) -> DataFrame:
+    """Which values of some columns are looked at, as one set of bits of their hashes: `_word` and its 64 `_bits`.
 
     A set of bits, so that it can be broadcast however many values have arrived; who shares a bit is looked at too.
     """
     newest = F.broadcast(changes.agg(F.max("ingest_date").alias("newest")))
     recent = changes.crossJoin(newest).where(F.col("ingest_date") > F.date_sub("newest", DAYS_LOOKED_BACK))
+    places = recent.select(F.explode(F.array(*map(F.xxhash64, names))).alias("place"))
+    bits = places.select(_word("place"), F.expr("shiftleft(1L, CAST(place & 63 AS INT))"))
     words = changes.sparkSession.range(_WORDS).crossJoin(newest)
-    in_turn = words.where(F.col("id") % TURNS == F.unix_date("newest") % TURNS)
-    bits = _placed(recent, name).selectExpr("_word", "shiftleft(1L, _bit) AS _bits")
-    return bits.unionAll(in_turn.selectExpr("id", "-1L")).groupBy("_word").agg(F.expr("bit_or(_bits)").alias("_bits"))
+    in_turn = words.where(F.col("id") % TURNS == F.unix_date("newest") % TURNS).selectExpr("id", "-1L")
+    return bits.unionAll(in_turn).toDF("_word", "_bit").groupBy("_word").agg(F.expr("bit_or(_bit)").alias("_bits"))
 
 
 def among(places: DataFrame, frame: DataFrame, name: str) -> DataFrame:
     """The rows of a frame whose value of a column is in such a set."""
-    return _placed(frame, name).join(F.broadcast(places), "_word").where("getbit(_bits, _bit) = 1")
+    placed = frame.withColumn("_place", F.xxhash64(name)).withColumn("_word", _word("_place"))
+    return placed.join(F.broadcast(places), "_word").where("getbit(_bits, CAST(_place & 63 AS INT)) = 1")
 
 
-def _placed(frame: DataFrame, name: str) -> DataFrame:
-    place = F.xxhash64(name)
-    word = F.pmod(F.shiftrightunsigned(place, 6), F.lit(_WORDS))
-    return frame.withColumns({"_word": word, "_bit": place.bitwiseAND(63).cast("int")})
+def _word(place: str) -> Column:
+    return F.pmod(F.shiftrightunsigned(place, 6), F.lit(_WORDS))
 
 
 def _keys(changes: DataFrame, members: DataFrame, history: DataFrame) -> DataFrame:
