@@ -60,9 +60,9 @@ def not_total(frame: DataFrame, rules: Mapping[str, str]) -> list[str]:
     return [field.name for field in judged.schema if field.nullable]
 
 
-# Keys that nothing has changed in so many days have their turn one day in so many, which is a prime: daily and weekly
-# ingests both come to all of them.
-DAYS_LOOKED_BACK, TURNS = 7, 13
+# Of the changes, those that came last are looked at, up to one in so many. The keys of all others have their turn on one
+# day in so many, a prime, so that daily and weekly ingests both come to all of them.
+LATEST, TURNS = 10, 13
 _WORDS = 2**16
 
 
@@ -72,8 +72,8 @@ def checks(
     """What no rule sees, since a rule sees one row: one row for each of `CHECKS`.
 
     Rows are counted in full. Grouping every key of every table would cost each update as much as there is, so keys and
-    addresses are looked at that arrived in the last `DAYS_LOOKED_BACK` days, counted from the newest `ingest_date`, and
-    those of the others whose turn it is.
+    addresses are looked at that the last run of the ingest brought, and those before it up to a tenth of all changes
+    (`LATEST`), and of the others those whose turn it is.
 
     Returns:
         `name`, `failed` and `evaluated`: how many rows or keys are at fault, of how many that were looked at.
@@ -107,12 +107,20 @@ def looked_at(changes: DataFrame, *names: str) -> DataFrame:
 
     A set of bits, so that it can be broadcast however many values have arrived; who shares a bit is looked at too.
     """
-    newest = F.broadcast(changes.agg(F.max("ingest_date").alias("newest")))
-    recent = changes.crossJoin(newest).where(F.col("ingest_date") > F.date_sub("newest", DAYS_LOOKED_BACK))
+    runs = changes.groupBy("_run_id").agg(F.count(F.lit(1)).alias("rows"), F.max("_source_file_time").alias("at"))
+    last_first = Window.orderBy(F.desc("at"), "_run_id")
+    runs = runs.select(
+        F.col("_run_id").alias("run"),
+        F.unix_date(F.to_date("at")).alias("day"),
+        F.row_number().over(last_first).alias("nth"),
+        (F.sum("rows").over(last_first) * LATEST <= F.sum("rows").over(Window.partitionBy())).alias("few"),
+    )
+    latest = F.broadcast(runs.where("nth = 1 OR few").select("run"))
+    recent = changes.join(latest, F.col("_run_id").eqNullSafe(F.col("run")), "left_semi")
     places = recent.select(F.explode(F.array(*map(F.xxhash64, names))).alias("place"))
     bits = places.select(_word("place"), F.expr("shiftleft(1L, CAST(place & 63 AS INT))"))
-    words = changes.sparkSession.range(_WORDS).crossJoin(newest)
-    in_turn = words.where(F.col("id") % TURNS == F.unix_date("newest") % TURNS).selectExpr("id", "-1L")
+    words = changes.sparkSession.range(_WORDS).crossJoin(F.broadcast(runs.where("nth = 1").select("day")))
+    in_turn = words.where(F.col("id") % TURNS == F.col("day") % TURNS).selectExpr("id", "-1L")
     return bits.unionAll(in_turn).toDF("_word", "_bit").groupBy("_word").agg(F.expr("bit_or(_bit)").alias("_bits"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import sys
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pycountry
 import pytest
 from faker.providers.address.en import Provider as FakerAddresses
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from ingest.members.defects import DEFECTS
@@ -225,8 +225,8 @@ FAULTS = [
 ]
 
 
-def frames_of(spark: SparkSession, changed: dict, newest: date) -> dict:
-    """The tables of `SOUND`, some of them changed; what is in changes arrived on that day."""
+def frames_of(spark: SparkSession, changed: dict) -> dict:
+    """The tables of `SOUND`, some of them changed; what is in changes came with one run."""
     emails = "member_id STRING, email_normalised STRING"
     schemas = {"members": emails, "changes": emails} | {
         "history": "member_id STRING, __START_AT TIMESTAMP, __END_AT TIMESTAMP"
@@ -235,36 +235,48 @@ def frames_of(spark: SparkSession, changed: dict, newest: date) -> dict:
         name: spark.createDataFrame(changed.get(name, rows), schemas.get(name, "member_id STRING"))
         for name, rows in SOUND.items()
     }
-    return frames | {"changes": frames["changes"].withColumn("ingest_date", F.lit(newest))}
+    return frames | {"changes": frames["changes"].select("*", *came("run", at(9)))}
+
+
+def came(run: str, time: datetime) -> tuple[Column, Column]:
+    return F.lit(run).alias("_run_id"), F.lit(time).alias("_source_file_time")
 
 
 @pytest.mark.parametrize(("changed", "faults"), FAULTS, ids=[" and ".join(f) or "sound" for _, f in FAULTS])
 def test_each_check_finds_its_fault(spark: SparkSession, modules, changed: dict, faults: dict):
-    frames = frames_of(spark, changed, date(2024, 3, 9))
+    frames = frames_of(spark, changed)
     found = {row.name: (row.failed, row.evaluated) for row in modules.transforms.checks(**frames).collect()}
     assert {name: failed for name, (failed, _) in found.items() if failed} == faults
     assert list(found) == [check.name for check in modules.rules.CHECKS]
     assert all(evaluated > 0 for _, evaluated in found.values())
 
 
-def test_a_key_that_did_not_change_of_late_is_checked_in_its_turn(spark: SparkSession, modules):
-    transforms, first = modules.transforms, date(2024, 3, 1)
-    keys = spark.range(200, numPartitions=1).select(F.col("id").cast("string").alias("member_id"))
-    arrived = keys.withColumn("ingest_date", F.lit(first))
-    found = []
-    for day in range(transforms.DAYS_LOOKED_BACK - 1, transforms.DAYS_LOOKED_BACK + transforms.TURNS):
-        newest = spark.range(1).select(
-            F.lit("new").alias("member_id"), F.lit(first + timedelta(day)).alias("ingest_date")
-        )
-        places = transforms.looked_at(arrived.unionAll(newest), "member_id")
-        found.append(transforms.among(places, keys, "member_id").select("member_id", F.lit(day).alias("day")))
-    days: dict[str, list[int]] = {}
-    for row in reduce(DataFrame.unionAll, found).collect():
-        days.setdefault(row.member_id, []).append(row.day)
-    assert len(days) == 200
-    # All of them on the last day that looks back at their arrival, then each on a day of its own.
-    assert {found.pop(0) for found in days.values()} == {transforms.DAYS_LOOKED_BACK - 1}
-    assert {len(found) for found in days.values()} == {1} and len({day for (day,) in days.values()}) == transforms.TURNS
+def test_keys_of_the_last_runs_are_checked_and_the_others_in_their_turn(spark: SparkSession, modules):
+    """A first load of 200 keys, then a run of 12 and runs of 5 on the days after it."""
+    transforms, days = modules.transforms, range(2, 2 + modules.transforms.TURNS)
+    runs = [("first", 1, range(200)), ("twelve", 1, range(200, 212))]
+    runs += [(f"run {day}", day, range(212 + 5 * nth, 217 + 5 * nth)) for nth, day in enumerate(days)]
+    rows = [(str(key), run, at(day)) for run, day, keys in runs for key in keys]
+    schema = "member_id STRING, _run_id STRING, _source_file_time TIMESTAMP"
+    every = spark.createDataFrame(rows, schema)
+    looked = []
+    for until, (run, day, _) in enumerate(runs, 1):
+        if run != "twelve":
+            names = [name for name, _, _ in runs[:until]]
+            places = transforms.looked_at(every.where(F.col("_run_id").isin(names)), "member_id")
+            found = transforms.among(places, spark.createDataFrame(rows, schema), "member_id")
+            looked.append(found.select(F.lit(day).alias("day"), "member_id"))
+    of_day: dict[int, set[int]] = {}
+    for day, key in reduce(DataFrame.unionAll, looked).collect():
+        of_day.setdefault(day, set()).add(int(key))
+    assert of_day[1] >= set(range(200))
+    for nth, day in enumerate(days):
+        # A tenth of all: four runs of five at first, six at last; twelve keys at once are too many beside the others.
+        last = 212 + 5 * (nth + 1)
+        assert of_day[day] >= set(range(max(212, last - 20), last))
+        assert len(of_day[day] & set(range(212))) < 60
+    in_turn = [key for day in days for key in of_day[day] if key < 200]
+    assert sorted(in_turn) == list(range(200))
 
 
 def test_what_gold_counts_of_members(spark: SparkSession, modules):
