@@ -42,8 +42,6 @@ def contact(key):
 LAYERS = ("bronze", "silver", "gold", "ops")
 SEED, AS_OF = 1, date(2024, 3, 31)
 FIRST = datetime(2024, 4, 1, tzinfo=UTC)
-# Increments come when the first load is no news any more, of which checks look at all.
-DAYS_AFTER = 30
 
 
 class Bench:
@@ -141,7 +139,7 @@ def main() -> None:
                     "city", F.lit("York")
                 )
                 joined = bulk.members(spark, new, seed=SEED + day, as_of=AS_OF)
-                bench.land(moved.unionByName(joined), f"day-{day}", FIRST + timedelta(DAYS_AFTER + day))
+                bench.land(moved.unionByName(joined), f"day-{day}", FIRST + timedelta(day))
                 used_by = bench.update()
                 for name, used in used_by.items():
                     told(rows, f"{name}, increment {day}", used)

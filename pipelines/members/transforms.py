@@ -60,8 +60,8 @@ def not_total(frame: DataFrame, rules: Mapping[str, str]) -> list[str]:
     return [field.name for field in judged.schema if field.nullable]
 
 
-# Of the changes, those that came last are looked at, up to one in so many. The keys of all others have their turn on one
-# day in so many, a prime, so that daily and weekly ingests both come to all of them.
+# Of the changes, those that came last are looked at, up to one in so many. The keys of all others have their turn on
+# one day in so many, a prime, so that daily and weekly ingests both come to all of them.
 LATEST, TURNS = 10, 13
 _WORDS = 2**16
 
