@@ -222,11 +222,12 @@ FAULTS = [
     ({"history": [*SOUND["history"], ("a", at(5), None)]}, {"one_open_version": 1, "versions_in_order": 1}),
     ({"history": [*SOUND["history"], ("c", at(2), at(5))]}, {"versions_in_order": 1}),
     ({"history": [*SOUND["history"], ("c", at(6), at(5))]}, {"versions_in_order": 1}),
+    ({"changes": [*SOUND["changes"][:3], ("b", None)]}, {"no_orphans": 1}),
 ]
 
 
 def frames_of(spark: SparkSession, changed: dict) -> dict:
-    """The tables of `SOUND`, some of them changed; what is in changes came with one run."""
+    """The tables of `SOUND`, some of them changed; changes came with one run, on the day of which `c` has its turn."""
     emails = "member_id STRING, email_normalised STRING"
     schemas = {"members": emails, "changes": emails} | {
         "history": "member_id STRING, __START_AT TIMESTAMP, __END_AT TIMESTAMP"
@@ -235,7 +236,7 @@ def frames_of(spark: SparkSession, changed: dict) -> dict:
         name: spark.createDataFrame(changed.get(name, rows), schemas.get(name, "member_id STRING"))
         for name, rows in SOUND.items()
     }
-    return frames | {"changes": frames["changes"].select("*", *came("run", at(9)))}
+    return frames | {"changes": frames["changes"].select("*", *came("run", at(5)))}
 
 
 def came(run: str, time: datetime) -> tuple[Column, Column]:
