@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -54,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
+def pytest_collection_finish() -> None:
+    # What collecting made lives to the end: the collector of garbage need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if WORKER == "main" and (shared := os.environ.pop(SHARED, None)):
         from lakeflow_local.platform import servers
@@ -62,9 +69,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-# The code that Spark makes and compiles for tens of rows is a fifth of what tests cost. The demo, and what tests start
-# as a command of its own, run by the settings that users have.
-INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+# The code that Spark makes and compiles, and the plans that it makes anew after each stage, are a quarter of what tests on
+# tens of rows cost. The demo, and what tests start as a command of its own, run by the settings that users have.
+CHEAP = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +115,6 @@ def spark(worker_home: Home, endpoints) -> Iterator:
     """The session of this process. Tests leave its settings as they found them and use names of their own."""
     from lakeflow_local.platform import session
 
-    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]", conf=INTERPRETED)
+    spark = session.start(worker_home, endpoints, app_name=f"tests {WORKER}", master="local[2]", conf=CHEAP)
     yield spark
     spark.stop()

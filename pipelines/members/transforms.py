@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial, reduce
 
 import contacts
@@ -78,28 +78,28 @@ def checks(
     Returns:
         `name`, `failed` and `evaluated`: how many rows or keys are at fault, of how many that were looked at.
     """
-    email = "email_normalised"
-    places = looked_at(changes, "member_id", email)
-    keys = _keys(*(among(places, frame, "member_id") for frame in (changes, members, history))).agg(
-        F.expr("count_if(members > 0)").alias("current"),
-        F.expr("count_if(versions > 0)").alias("known"),
-        F.expr("count_if(members > 1)").alias("members_unique"),
-        F.expr("count_if(open_versions > 1)").alias("one_open_version"),
-        F.expr("count_if(disordered)").alias("versions_in_order"),
-        F.expr("count_if((members > 0) <> (open_versions > 0))").alias("current_is_open_version"),
-        F.expr("count_if(changes = 0)").alias("no_orphans"),
-        F.sum("members").alias("rows"),
+    looked = looked_at(changes, "member_id", "email_normalised")
+    figures = _values(looked, changes, members, history).agg(
+        *(F.expr(f"count_if({fault})").alias(name) for name, fault in _FIGURES.items()), F.sum("members").alias("rows")
     )
-    addresses = among(places, members, email).groupBy(F.xxhash64(email), F.hash(email)).count()
-    shared = addresses.agg(
-        F.expr("count_if(count > 1)").alias("email_not_shared"), F.count(F.lit(1)).alias("addresses")
-    )
-    figures = keys.crossJoin(shared)
     for name, frame in {"arrived": bronze, "passed": changes, "refused": quarantine}.items():
         figures = figures.crossJoin(frame.agg(F.count(F.lit(1)).alias(name)))
     figures = figures.withColumn("nothing_lost", F.expr("abs(arrived - passed - refused)"))
     stacked = ", ".join(f"'{check.name}', coalesce({check.name}, 0L), coalesce({check.of}, 0L)" for check in CHECKS)
     return figures.selectExpr(f"stack({len(CHECKS)}, {stacked}) AS (name, failed, evaluated)")
+
+
+# Which of `_values` count, in a check or as those that it looked at.
+_FIGURES = {
+    "known": "versions > 0",
+    "addresses": "of_members > 0",
+    "members_unique": "members > 1",
+    "one_open_version": "open_versions > 1",
+    "versions_in_order": "disordered",
+    "current_is_open_version": "(members > 0) <> (open_versions > 0)",
+    "no_orphans": "changes = 0 AND of_members = 0",
+    "email_not_shared": "of_members > 1",
+}
 
 
 def looked_at(changes: DataFrame, *names: str) -> DataFrame:
@@ -109,54 +109,74 @@ def looked_at(changes: DataFrame, *names: str) -> DataFrame:
     """
     runs = changes.groupBy("_run_id").agg(F.count(F.lit(1)).alias("rows"), F.max("_source_file_time").alias("at"))
     last_first = Window.orderBy(F.desc("at"), "_run_id")
+    run = F.coalesce("_run_id", F.lit("")).alias("run")
     runs = runs.select(
-        F.col("_run_id").alias("run"),
+        run,
         F.unix_date(F.to_date("at")).alias("day"),
         F.row_number().over(last_first).alias("nth"),
         (F.sum("rows").over(last_first) * LATEST <= F.sum("rows").over(Window.partitionBy())).alias("few"),
     )
-    latest = F.broadcast(runs.where("nth = 1 OR few").select("run"))
-    recent = changes.join(latest, F.col("_run_id").eqNullSafe(F.col("run")), "left_semi")
-    places = recent.select(F.explode(F.array(*map(F.xxhash64, names))).alias("place"))
-    bits = places.select(_word("place"), F.expr("shiftleft(1L, CAST(place & 63 AS INT))"))
-    words = changes.sparkSession.range(_WORDS).crossJoin(F.broadcast(runs.where("nth = 1").select("day")))
-    in_turn = words.where(F.col("id") % TURNS == F.col("day") % TURNS).selectExpr("id", "-1L")
-    return bits.unionAll(in_turn).toDF("_word", "_bit").groupBy("_word").agg(F.expr("bit_or(_bit)").alias("_bits"))
+    latest = runs.agg(
+        F.expr("collect_list(run) FILTER (WHERE nth = 1 OR few)").alias("runs"),
+        F.expr("max(day) FILTER (WHERE nth = 1)").alias("day"),
+    )
+    # Whole words and rows of changes in one frame, so that the runs are worked out once for both.
+    words = changes.sparkSession.range(_WORDS).select("id", *(F.lit(None).alias(name) for name in ("run", *names)))
+    every = changes.select(F.lit(None).cast("bigint").alias("id"), run, *names).unionAll(words)
+    places = (
+        every.crossJoin(F.broadcast(latest))
+        .where(f"array_contains(runs, run) OR id % {TURNS} = day % {TURNS}")
+        .select("id", F.explode(F.expr(f"if(id IS NULL, array({_hashes(names)}), array(id * 64))")).alias("place"))
+    )
+    bits = F.expr("if(id IS NULL, shiftleft(1L, CAST(place & 63 AS INT)), -1L)")
+    return (
+        places.select(_word("place").alias("_word"), bits.alias("_bit"))
+        .groupBy("_word")
+        .agg(F.expr("bit_or(_bit)").alias("_bits"))
+    )
 
 
-def among(places: DataFrame, frame: DataFrame, name: str) -> DataFrame:
-    """The rows of a frame whose value of a column is in such a set."""
-    placed = frame.withColumn("_place", F.xxhash64(name)).withColumn("_word", _word("_place"))
-    return placed.join(F.broadcast(places), "_word").where("getbit(_bits, CAST(_place & 63 AS INT)) = 1")
+def among(looked: DataFrame, hashes: DataFrame) -> DataFrame:
+    """The rows of a frame whose `place`, the hash of a value, is in such a set."""
+    placed = hashes.withColumn("_word", _word("place"))
+    return placed.join(F.broadcast(looked), "_word").where("getbit(_bits, CAST(place & 63 AS INT)) = 1")
+
+
+def _hashes(names: Iterable[str]) -> str:
+    return ", ".join(f"xxhash64({name})" for name in names)
 
 
 def _word(place: str) -> Column:
     return F.pmod(F.shiftrightunsigned(place, 6), F.lit(_WORDS))
 
 
-def _keys(changes: DataFrame, members: DataFrame, history: DataFrame) -> DataFrame:
-    """One row for each key: how often it is in each table, and whether its versions are out of order."""
-    start, end, one = F.col("__START_AT"), F.col("__END_AT"), F.lit(1)
-    # 96 bits of a hash are grouped at a fraction of the cost of 36 characters, and no two keys have the same.
-    key = [F.xxhash64("member_id").alias("key"), F.hash("member_id").alias("key_2")]
+def _values(looked: DataFrame, changes: DataFrame, members: DataFrame, history: DataFrame) -> DataFrame:
+    """One row for each key and each address: how often it is in each table, and whether its versions are in disorder.
+
+    They stand in one frame, since for little data it is the number of frames that costs.
+    """
+
+    def of(frame: DataFrame, name: str, **columns: str) -> DataFrame:
+        # 96 bits of a hash are grouped at a fraction of the cost of 36 characters, and no two values have the same.
+        hashes = F.xxhash64(name).alias("place"), F.hash(name).alias("place_2")
+        return frame.select(*hashes, *(F.expr(value).alias(column) for column, value in columns.items()))
+
     # A delete that follows a delete is a row with an end alone.
-    versions = history.where(start.isNotNull()).select(*key, start.alias("start"), end.alias("end"))
-    # Nearly all versions are the open one of their key, which has only to come last: the others alone are sorted.
-    follows = F.lead("start").over(Window.partitionBy("key", "key_2").orderBy("start"))
-    closed = versions.where("end IS NOT NULL").withColumn("follows", follows)
+    versions = history.where("__START_AT IS NOT NULL")
     rows = [
-        members.select(*key, one.alias("members")),
-        changes.select(*key, one.alias("changes")),
-        versions.selectExpr("key", "key_2", "1 AS versions", "end", "if(end IS NULL, start, NULL) AS open_from"),
-        closed.selectExpr("key", "key_2", "if(end <= start OR end > follows, 1, 0) AS disordered"),
+        of(members, "member_id", members="1"),
+        of(members, "email_normalised", of_members="1"),
+        of(changes, "member_id", changes="1"),
+        of(versions, "member_id", versions="1", start="__START_AT", end="__END_AT"),
     ]
-    every = reduce(partial(DataFrame.unionByName, allowMissingColumns=True), rows)
-    return every.groupBy("key", "key_2").agg(
-        *(F.count(name).alias(name) for name in ("members", "changes", "versions")),
-        F.count("open_from").alias("open_versions"),
-        F.expr(
-            "coalesce(max(disordered), 0) > 0 OR count(open_from) > 1 OR coalesce(max(end) > max(open_from), false)"
-        ).alias("disordered"),
+    every = among(looked, reduce(partial(DataFrame.unionByName, allowMissingColumns=True), rows))
+    follows = F.lead("start").over(Window.partitionBy("place", "place_2").orderBy("start"))
+    every = every.withColumn("follows", follows).withColumn("is_open", F.expr("versions IS NOT NULL AND end IS NULL"))
+    disordered = "end <= start OR follows < end OR (is_open AND follows IS NOT NULL)"
+    return every.groupBy("place", "place_2").agg(
+        *(F.count(name).alias(name) for name in ("members", "of_members", "changes", "versions")),
+        F.expr("count_if(is_open)").alias("open_versions"),
+        F.expr(f"coalesce(bool_or({disordered}), false)").alias("disordered"),
     )
 
 

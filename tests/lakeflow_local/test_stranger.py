@@ -15,7 +15,7 @@ import pyspark
 import pytest
 
 from lakeflow_local.home import Home
-from lakeflow_local.platform import java
+from lakeflow_local.platform import jars, java
 from tests.conftest import OF_SETUP
 
 ROOT = Path(__file__).parents[2]
@@ -54,12 +54,13 @@ def run(folder: Path, *command: str | Path) -> str:
 @pytest.fixture
 def installed(folder: Path) -> Iterator[Path]:
     """The folder of the commands of a Python environment in which only `pip install ./lakeflow_local` was run."""
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     here = Path(sysconfig.get_paths(vars={"base": str(folder / "venv")})["purelib"])
     # What it depends on is taken from this environment, so that nothing is downloaded for the test.
     (here / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     commands = folder / "venv" / "bin"
-    run(folder, commands / "python", "-m", "pip", "install", "-q", "--no-build-isolation", ROOT / "lakeflow_local")
+    pip = [sys.executable, "-m", "pip", "--python", commands / "python"]
+    run(folder, *pip, "install", "-q", "--no-build-isolation", ROOT / "lakeflow_local")
     yield commands
     run(folder, commands / "lakeflow-local", "down")
 
@@ -75,6 +76,7 @@ def cluster(folder: Path, made_by_setup: Home) -> Iterator[str]:
         "SPARK_CONF_DIR": str(folder / "no-conf"),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_DAEMON_MEMORY": "256m",
+        "JAVA_TOOL_OPTIONS": " ".join(jars.QUICK_START),  # of executors as well
         "PYSPARK_PYTHON": sys.executable,
     }
 

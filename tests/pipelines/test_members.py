@@ -265,7 +265,8 @@ def test_keys_of_the_last_runs_are_checked_and_the_others_in_their_turn(spark: S
         if run != "twelve":
             names = [name for name, _, _ in runs[:until]]
             places = transforms.looked_at(every.where(F.col("_run_id").isin(names)), "member_id")
-            found = transforms.among(places, spark.createDataFrame(rows, schema), "member_id")
+            hashes = spark.createDataFrame(rows, schema).withColumn("place", F.xxhash64("member_id"))
+            found = transforms.among(places, hashes)
             looked.append(found.select(F.lit(day).alias("day"), "member_id"))
     of_day: dict[int, set[int]] = {}
     for day, key in reduce(DataFrame.unionAll, looked).collect():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.files import replace
 from lakeflow_local.home import Home
-from lakeflow_local.platform import jars
+from lakeflow_local.platform import jars, local_files
 from lakeflow_local.platform.java import Java
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DUMP_SECONDS = 180
 
 def path(home: Home, java: Java) -> Path:
     """Where the archive for this Java and these jars is, or would be."""
-    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), jars.stamp()]
+    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), jars.stamp(), local_files.path(home).name]
     return home.path / "java" / f"classes-{sha256(''.join(parts).encode()).hexdigest()[:16]}.jsa"
 
 

@@ -23,7 +23,7 @@ IVY = Path(__file__).with_name("ivy.xml")
 SETTINGS = Path(__file__).with_name("ivysettings.xml")
 MYSQL = f"mysql-{sys.platform}-{platform.machine()}"
 
-_SETUP = "lakeflow-local setup (or make setup of the project)"
+SETUP = "lakeflow-local setup (or make setup of the project)"
 # Small-machine settings of a JVM that does little and starts often.
 QUICK_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -48,7 +48,7 @@ def folder(home: Home, configuration: str) -> Path:
         LakeflowError: set-up has not been run, or was for other versions.
     """
     if not present(home):
-        raise LakeflowError(f"the jars of the local platform are missing or out of date: run {_SETUP}")
+        raise LakeflowError(f"the jars of the local platform are missing or out of date: run {SETUP}")
     path = home.jars / configuration
     if not path.is_dir():
         raise LakeflowError(f"there is no embedded MySQL server for this machine ({MYSQL}): set LAKEHOUSE_MYSQL_URL")
@@ -128,15 +128,15 @@ def _failure(log: str) -> LakeflowError:
     ):
         return LakeflowError(
             "cannot reach Maven Central for the jars of the local platform: "
-            f"check the network or the proxy (HTTPS_PROXY), then run {_SETUP} again"
+            f"check the network or the proxy (HTTPS_PROXY), then run {SETUP} again"
         )
     if "PKIX" in log or "SSLHandshake" in log:
         return LakeflowError(
             "Maven Central's certificate is not trusted: set SSL_CERT_FILE to the bundle of your company's "
-            f"authorities, then run {_SETUP} again"
+            f"authorities, then run {SETUP} again"
         )
     problems = [line.strip() for line in log.splitlines() if re.search(r"not found|FAILED|ERROR|Invalid sha1", line)]
-    return LakeflowError(f"a jar could not be downloaded ({'; '.join(problems[:2])}): run {_SETUP} again")
+    return LakeflowError(f"a jar could not be downloaded ({'; '.join(problems[:2])}): run {SETUP} again")
 
 
 def stamp() -> str:

@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
-from lakeflow_local.platform import archive, jars, java
+from lakeflow_local.platform import archive, jars, java, local_files
 from lakeflow_local.platform.daemon import last_words
 from lakeflow_local.platform.servers import S3_REGION, Endpoints
 
@@ -118,6 +118,8 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # With it, a Python UDF over columns that were read from Parquet waits for its worker without end (Spark 4.2.0).
         "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
+        # By default Java allocates, and fills with zeros, 64 MB for each hash table and each sort of a task.
+        "spark.buffer.pageSize": "2m",
         # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
         "spark.databricks.delta.snapshotPartitions": "1",
         # As in an object store; on a disk a VACUUM would write two commits besides, which tell that it began and ended.
@@ -129,6 +131,11 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         # Spark derives what holds of each column from each other one, which takes minutes for a wide table's MERGE.
         "spark.sql.constraintPropagation.enabled": "false",
         "spark.ui.enabled": "false",
+        # What Spark's UI would show of what is over.
+        "spark.ui.retainedJobs": "10",
+        "spark.ui.retainedStages": "10",
+        "spark.ui.retainedTasks": "100",
+        "spark.sql.ui.retainedExecutions": "10",
         "spark.ui.showConsoleProgress": "false",
         **_catalog(endpoints),
         **_s3(endpoints),
@@ -139,7 +146,7 @@ def _cluster(home: Home, master: str) -> dict[str, str]:
     """What makes executors find this process and the jars; on this machine alone, nobody else finds it."""
     loopback = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     if master.startswith("local"):
-        return loopback | {"spark.python.daemon.module": "lakeflow_local.platform.workers"}
+        return loopback | local_files.SETTINGS | {"spark.python.daemon.module": "lakeflow_local.platform.workers"}
     jars_of_executors = {
         "spark.jars": class_path(home).replace(":", ","),
         "spark.executor.extraJavaOptions": " ".join(java.find(home).options),
@@ -265,7 +272,7 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, memory: int, op
 # and compiled again without end: a tenth of a run's CPU. If none may be thrown out, Java compiles nothing any more when
 # the room is full, which 256 MB were after ten minutes. Planning makes garbage that dies young. Spark's classes fill
 # the room that Java begins with many times over, and each time the whole heap would be collected.
-_ROOM = ("-XX:ReservedCodeCacheSize=512m", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
+_ROOM = ("-XX:+UseTransparentHugePages", "-XX:ReservedCodeCacheSize=512m", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
 
 
 def _log_file(home: Home) -> Path:
@@ -284,7 +291,8 @@ def driver_memory() -> int:
 
 def class_path(home: Home) -> str:
     """The additions to Spark's own jars; always the same text, since the AppCDS archive holds for one class path."""
-    return ":".join(str(jar.resolve()) for jar in sorted(jars.folder(home, "spark").glob("*.jar")))
+    found = [*sorted(jars.folder(home, "spark").glob("*.jar")), local_files.jar(home)]
+    return ":".join(str(jar.resolve()) for jar in found)
 
 
 def end(process: subprocess.Popen, seconds: float = END_SECONDS) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lakeflow_local.home import Home
-from lakeflow_local.platform import archive, jars, java, mariadb
+from lakeflow_local.platform import archive, jars, java, local_files, mariadb
 
 
 def run(home: Home, progress: Callable[[str], None]) -> None:
@@ -24,6 +24,8 @@ def run(home: Home, progress: Callable[[str], None]) -> None:
     if not jars.present(home):
         with _timed(progress, "Jars for Spark, the database and S3 (240 MB)"):
             jars.download(home, runtime)
+    if not local_files.path(home).exists():
+        local_files.make(home, runtime)
     if jars.MYSQL in jars.configurations() and not mariadb.is_ready(home):
         with _timed(progress, "The MySQL-compatible server's data folder"):
             mariadb.make_ready(home)
