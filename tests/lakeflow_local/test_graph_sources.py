@@ -1801,3 +1801,74 @@ def test_a_library_passes_dlt_on_with_parts_of_its_own(tmp_path):
     )
     assert (inputs(found), found.errors) == ({"a": ("b",)}, [])
     assert "a.py:2: depends on library.dlt, which is taken for dlt itself" in found.notes
+
+
+def test_type_hints_by_the_module_of_pipelines(tmp_path):
+    text = """
+        import dlt
+        from dlt import Column
+
+        @dlt.table
+        def a(by: Column = None) -> dlt.DataFrame:
+            return dlt.read_stream("b")
+    """
+    assert inputs(graph_of(tmp_path, a__py=text)) == {"a": ("b",)}
+    with api.installed(), collecting(Registry()) as registry:
+        exec(dedent(text))
+    assert [dataset.name for dataset in registry.complete()[0]] == ["a"]
+
+
+def test_a_function_that_gets_the_module_of_pipelines_declares_on_each_way(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from .readers import BATCH, reader_of
+
+            def declare(dp, spark, table, options=None):
+                if options is None:
+                    return
+
+                @dp.temporary_view(name=f"{table.name}_checked")
+                @dp.expect_all_or_drop(table.rules)
+                def checked():
+                    return spark.readStream.table(table.source)
+
+                if table.kind in BATCH:
+                    @dp.materialized_view(name=table.name)
+                    def batch():
+                        return reader_of(table)
+                else:
+                    dp.create_streaming_table(table.name)
+                    source = f"{table.name}_checked"
+                    dp.create_auto_cdc_flow(target=table.name, source=source, keys=["id"], sequence_by="at")
+        """,
+    )
+    assert [(d.name, d.kind, d.inputs, len(d.expectations)) for d in found.datasets] == [
+        ("${table.name}_checked", "temporary_view", ("${table.source}",), 1),
+        ("${table.name}", "materialized_view", (), 0),
+        ("${table.name}", "streaming_table", ("${table.name}_checked",), 0),
+    ]
+    assert "a.py:13: depends on table.kind in readers.BATCH, which only a running pipeline knows" in found.notes
+    told = (
+        "a.py:14: what ${table.name} reads, and whether as a stream, is in readers.reader_of(table), which is not here"
+    )
+    assert told in found.notes
+
+
+def test_what_is_not_known_may_be_of_the_type_that_a_source_needs(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            import requests
+
+            files = [f for f in requests.get("https://x").json() if isinstance(f, dict) and f.get("name")]
+            if not files:
+                raise ValueError("nothing to load")
+            for file in files:
+                @dlt.table(name=file["name"])
+                def made():
+                    return spark.read.csv(file["url"])
+        """,
+    )
+    assert list(kinds(found)) == ["${requests.get('https://x').json()[…]['name']}"]

@@ -39,6 +39,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     is_unknown,
     known_parts,
     on_known_parts,
+    otherwise,
     placeholder,
     shown,
     symbols_in,
@@ -311,6 +312,8 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
     if function is len and (isinstance(args[0], Symbol) or (isinstance(args[0], (list, tuple)) and _is_many(args[0]))):
         return Symbol(f"len({_first_unknown(args[0])})")
+    if function is isinstance and len(args) == 2 and isinstance(args[0], Symbol) and not function(*args):
+        return otherwise(f"{shown(args[0])} is of type {_types(args[1])}")
     if args and isinstance(args[0], Symbol) and getattr(function, "__module__", None) in _OF_FILES:
         # As a number it would be an open file, such as the standard output.
         args = (str(args[0]), *args[1:])
@@ -521,6 +524,10 @@ def _within(item: Any, values: Any, wanted: bool) -> bool:
     if found or not values:
         return found is wanted
     return decided(_first_unknown(item if is_unknown(item) else values))
+
+
+def _types(types: Any) -> str:
+    return " or ".join(map(_types, types)) if isinstance(types, tuple) else getattr(types, "__name__", shown(types))
 
 
 def _first_unknown(value: Any) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -41,7 +41,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import World, streams, tables_in
+from lakeflow_local.pipelines.outline.world import PIPELINE_MODULES, World, streams, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -49,7 +49,6 @@ _SECONDS = 10
 _MOST_WAYS = 24
 _STREAM_READS = frozenset({"readStream", "read_stream"})
 _TABLE_READS = frozenset({"table", "read", *_STREAM_READS})
-_PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
 _DEFINES = frozenset({
     "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
     "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
@@ -170,16 +169,18 @@ class _Loader(Loader):
                     continue
                 place = f"{self.path.name}:{function.lineno}"
                 name = f"{owner}.{function.name}" if owner else function.name
-                # A function may need what it has defaults for, such as None.
+                registries: list[Registry] = []
+                # A function may need what it has defaults for, such as None, to declare anything.
                 for whole, given in product((False, True), holders):
                     try:
-                        registry = _declared_by(called, self._world, given, whole)
+                        registries += _declared_by(called, self._world, given, whole, self.report)
                     except Exception as error:
                         failure = error
-                        continue
+                    if any(registry.datasets for registry in registries):
+                        break
+                if registries:
                     self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
-                    yield registry
-                    break
+                    yield from registries
                 else:
                     self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
 
@@ -307,26 +308,59 @@ def _follow_other_rows(
         other = _Loader(loader.path, world, found, configuration)
         with _caught(found, loader.path, errors, otherwise) as way:
             other.load(loader.path)
-        datasets, flows = other.registry.complete()
-        declared = [each for each in datasets if each.place not in places]
+        elsewhere = _elsewhere(other.registry, places)
         told = found.notes[notes:]
         del found.notes[notes:]
-        if errors or not declared:
+        if errors or not elsewhere.datasets:
             continue
         found.notes += [note for note in told if note not in found.notes]
-        places |= {each.place for each in declared}
-        targets = {each.name for each in declared}
-        loader.of_other_rows.append(only := Registry())
-        only.datasets, only.flows = declared, [flow for flow in flows if flow.target in targets]
+        places |= {each.place for each in elsewhere.datasets}
+        loader.of_other_rows.append(elsewhere)
         further = [each for each in way.asked if EACH in each[2] and each not in known]
         ways += [otherwise | {each} for each in further]
         known.update(further)
         del ways[_MOST_WAYS:]
 
 
-def _declared_by(function: Callable, world: World, given: tuple, whole: bool) -> Registry:
-    """What a call with stand-ins declares; those for `**options` as it asks for them."""
+def _declared_by(
+    function: Callable, world: World, given: tuple, whole: bool, report: Callable[[str], None]
+) -> list[Registry]:
+    """What a call with stand-ins declares, and what it does elsewhere if a condition has the other answer.
+
+    Args:
+        report: told of each condition.
+
+    Raises:
+        Exception: whatever the call fails by, if it does on each way.
+    """
     options = _stand_ins(function, world, len(given), whole)
+    found: list[Registry] = []
+    ways: list[frozenset[Condition]] = [frozenset()]
+    doubts: dict[tuple[str, int], str] = {}
+    failure: Exception | None = None
+    for otherwise in ways:
+        try:
+            with one_way(otherwise=otherwise) as way:
+                registry = _called(function, world, given, options)
+        except Exception as error:
+            failure = failure or error
+        else:
+            if found:
+                registry = _elsewhere(registry, {each.place for other in found for each in other.datasets})
+            if not found or registry.datasets:
+                found.append(registry)
+                doubts |= way.doubts
+        if not otherwise:
+            ways += [frozenset({each}) for each in way.asked][:_MOST_WAYS]
+    if failure is not None and not found:
+        raise failure
+    for (file, line), text in doubts.items():
+        report(described(f"{Path(file).name}:{line}: depends on {text}"))
+    return found
+
+
+def _called(function: Callable, world: World, given: tuple, options: dict[str, Any]) -> Registry:
+    """What a call declares; stand-ins for `**options` are given as it asks for them."""
     open_ended = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
     while True:
         try:
@@ -336,7 +370,17 @@ def _declared_by(function: Callable, world: World, given: tuple, whole: bool) ->
         except KeyError as error:
             if not open_ended or not isinstance(name := error.args[0], str) or name in options:
                 raise
-            options[name] = world.spark if name == "spark" else world.stand_in(name)
+            options[name] = world.stand_in(name)
+
+
+def _elsewhere(registry: Registry, places: Set[Place]) -> Registry:
+    """The datasets, with their flows, that are declared in none of these places."""
+    datasets, flows = registry.complete()
+    only = Registry()
+    only.datasets = [each for each in datasets if each.place not in places]
+    targets = {each.name for each in only.datasets}
+    only.flows = [flow for flow in flows if flow.target in targets]
+    return only
 
 
 def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
@@ -364,7 +408,7 @@ def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
 def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
     """Values for the parameters of a function, but for the first, that have none; for all if `whole`."""
     return {
-        name: world.spark if name == "spark" else world.stand_in(name)
+        name: world.stand_in(name)
         for name, parameter in list(inspect.signature(function).parameters.items())[given:]
         if (whole or parameter.default is parameter.empty)
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -406,7 +450,7 @@ def _tree(source: Path) -> ast.AST:
 
 def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
     """Tells whether a part of the source is `dlt.table` or the like, by the names that it imports them under."""
-    modules, names = set(_PIPELINE_MODULES), set()
+    modules, names = set(PIPELINE_MODULES), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.asname and each.name in api.MODULES}

@@ -185,6 +185,15 @@ def decided(text: str) -> bool:
     return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
 
 
+def otherwise(text: str) -> bool:
+    """Whether a condition on what is not known, which fails as a rule, holds on the way that is taken."""
+    frame = asking()
+    _path.asked[condition := (frame.f_code, frame.f_lasti, text)] = None
+    if condition in _path.otherwise:
+        doubt(f"{text}, which {_UNKNOWN}")
+    return condition in _path.otherwise
+
+
 class Unknown(str):
     """A text that is not known, as its placeholder; also where a number is wanted.
 
@@ -221,7 +230,7 @@ def _asked_for(other: object) -> bool:
 
 def setting(key: str) -> Unknown:
     """The value of a configuration key that was not given: `${key}`."""
-    return Unknown(f"${{{key}}}")
+    return Unknown(f"${{{described(key)}}}")
 
 
 class Base:

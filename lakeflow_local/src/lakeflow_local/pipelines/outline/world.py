@@ -48,6 +48,8 @@ _REAL_LIBRARIES = frozenset({
     "yaml", "dateutil", "pytz", "typing_extensions", "jinja2", "packaging", "tomli",
     "pydantic",
 })  # fmt: skip
+# What sources call the pipeline module.
+PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
 # Parts of the standard library that wait.
 _NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", "signal", "threading", "time"})
 _FUNCTIONS = "pyspark.sql.functions."
@@ -356,6 +358,7 @@ class World:
     def _pipelines(self) -> ModuleType:
         module = ModuleType("dlt")
         module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module, dp=module)
+        module.__dict__.update({name: getattr(_Module("pyspark.sql", self), name) for name in api.TYPES})
         module.__all__ = [*api.__all__, "dlt"]  # type: ignore[attr-defined]
 
         def read(name: Any) -> Symbol:
@@ -432,7 +435,7 @@ class World:
         start, cut, _ = text.partition("…")
         return _CONSTANT.fullmatch(text) is not None or any(
             start.startswith((f"{name}.", f"{name}(")) or (cut and name.startswith(start))
-            for name in (*self.absent, *self.given)
+            for name in (*(name.lstrip(".") for name in self.absent), *self.given)
         )
 
     def _lacks(self, name: str) -> None:
@@ -444,9 +447,10 @@ class World:
         file = {"__file__": sys._getframe(2).f_code.co_filename}
         return self.import_(str(name).lstrip("."), file, None, ("",), len(str(name)) - len(str(name).lstrip(".")))
 
-    def stand_in(self, name: str) -> Symbol:
-        """A value of that name; what it calls `spark` is the session."""
-        return _Part(name, self)
+    def stand_in(self, name: str) -> Any:
+        """What a source means by a parameter of that name: the session, the pipeline module, or any value."""
+        meant = {"spark": self.spark, "dbutils": self.dbutils, **dict.fromkeys(PIPELINE_MODULES, self.known["dlt"])}
+        return meant[name] if name in meant else _Part(name, self)
 
     def module(self, full: str) -> Any:
         return self.known[full] if full in self.known else importlib.import_module(full)
