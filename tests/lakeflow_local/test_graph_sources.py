@@ -1872,3 +1872,25 @@ def test_what_is_not_known_may_be_of_the_type_that_a_source_needs(tmp_path):
         """,
     )
     assert list(kinds(found)) == ["${requests.get('https://x').json()[…]['name']}"]
+
+
+def test_names_of_rows_are_the_same_whatever_their_case(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            for row in spark.table("control.tables").filter("active = true").select("name").distinct().collect():
+                name = row["name"]
+
+                @dlt.table(name=f"bronze_{name.strip().lower()}")
+                def bronze():
+                    return spark.readStream.table(f"raw.{name.upper()}")
+
+                @dlt.view(name=f"silver_{name.lower()}")
+                def silver():
+                    return dlt.read_stream(f"bronze_{name}")
+        """,
+    )
+    bronze, silver = (d.name for d in found.datasets)
+    assert inputs(found)[silver] == (bronze,)

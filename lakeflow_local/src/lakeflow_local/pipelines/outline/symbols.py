@@ -36,6 +36,8 @@ _ACTIONS = frozenset({"collect", "count", "first", "head", "take", "tail", "toLo
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
 # How often a loop or a condition on a symbol goes on at one place of a source before it ends.
 _MOST_ROUNDS = 2
+# Names of tables are told apart by neither.
+_SAME_NAME = frozenset({"lower", "upper", "casefold", "strip"})
 # What stands for each item of something that is not known.
 EACH = "[…]"
 _MANY = 8
@@ -295,7 +297,8 @@ class Symbol:
             raise AttributeError(name)
         if name == "isStreaming":
             return self._streaming
-        return self.derived(f"{self._text}.{name}")
+        part = self.derived(f"{self._text}.{name}")
+        return _Cased(part, self) if name in _SAME_NAME and type(part) is Symbol else part
 
     def __setattr__(self, name: str, value: Any) -> None:
         pass
@@ -459,6 +462,19 @@ class AnyKey(Symbol):
     def __init__(self, holder: Symbol):
         super().__init__(f"{holder!r}.keys(){EACH}")
         object.__setattr__(self, "holder", holder)
+
+
+class _Cased(Symbol):
+    """A method of a text that is not known, which gives the same text as far as it names a table."""
+
+    __slots__ = ("holder",)
+
+    def __init__(self, method: Symbol, holder: Symbol):
+        super().__init__(method._text, method._inputs, method._streaming)
+        object.__setattr__(self, "holder", holder)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs) if args or kwargs else self.holder
 
 
 def in_text(text: str) -> list[Symbol]:
