@@ -1894,3 +1894,50 @@ def test_names_of_rows_are_the_same_whatever_their_case(tmp_path):
     )
     bronze, silver = (d.name for d in found.datasets)
     assert inputs(found)[silver] == (bronze,)
+
+
+def test_a_condition_in_a_loop_over_what_is_known_holds_each_time(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from settings import wanted, is_ready, switch, table_exists
+
+            def walk(folder):
+                for file in dbutils.fs.ls(folder):
+                    if file.isDir():
+                        walk(file.path)
+
+            walk("/landing")
+            while not is_ready():
+                pass
+            for name in ["a", "b", "c", "d", "e"]:
+                if not switch:
+                    continue
+                if wanted(name):
+                    @dlt.table(name=name)
+                    def made():
+                        return spark.read.table("raw")
+
+            @dlt.table
+            def united():
+                rows = spark.read.table("a")
+                for name in ["b", "c", "d", "e"]:
+                    if table_exists(name):
+                        rows = rows.union(spark.read.table(name))
+                return rows
+        """,
+        b__py="""
+            import dlt
+            from settings import table_exists
+
+            for name in ["k", "l", "m", "n"]:
+                if table_exists(name):
+                    continue
+                @dlt.table(name=name)
+                def made():
+                    return spark.read.table("raw")
+        """,
+    )
+    assert set(kinds(found)) == {*"abcdeklmn", "united"}
+    assert inputs(found)["united"] == ("a", "b", "c", "d", "e")

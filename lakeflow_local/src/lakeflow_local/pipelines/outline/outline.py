@@ -281,7 +281,11 @@ def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], confi
         if not tried and world.defaults.had_empty:
             ways.append((False, otherwise))
         if end not in ends:
-            ways += [(given, otherwise | {each}) for each in way.asked if each not in otherwise]
+            asked = [each for each in way.asked if each not in otherwise]
+            # First what is asked at one place, in a loop say, together.
+            places = {each[:2]: frozenset(other for other in asked if other[:2] == each[:2]) for each in asked}
+            ways += [(given, otherwise | every) for every in places.values() if len(every) > 1]
+            ways += [(given, otherwise | {each}) for each in asked]
         ends.add(end)
         del ways[_MOST_WAYS:]
         tried.append((declared, given, loader, found.notes[notes:], errors[faults:]))

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path, PurePath
 from types import CodeType, FrameType
@@ -34,8 +35,10 @@ _UNKNOWN = "only a running pipeline knows"
 # What they give is a value, which does not tell any more where it comes from.
 _ACTIONS = frozenset({"collect", "count", "first", "head", "take", "tail", "toLocalIterator", "toPandas"})
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
-# How often a loop or a condition on a symbol goes on at one place of a source before it ends.
+# How often a condition on a symbol that may be what ends a loop or a recursion is met before it does, and any other,
+# which is met again in a loop over what is known, or by way of a function that such a loop calls.
 _MOST_ROUNDS = 2
+_MOST_MET = 500
 # Names of tables are told apart by neither.
 _SAME_NAME = frozenset({"lower", "upper", "casefold", "strip"})
 # What stands for each item of something that is not known.
@@ -184,7 +187,27 @@ def decided(text: str) -> bool:
     _path.asked[condition := (*key, text)] = None
     if condition in _path.otherwise:
         return not _path.answer
-    return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
+    most = _MOST_ROUNDS if _may_go_on(frame) else _MOST_MET
+    return (_path.rounds[key] <= most) == _path.answer
+
+
+def _may_go_on(frame: FrameType) -> bool:
+    """Whether what is asked there may be what ends a `while` loop, or a recursion."""
+    if any(first <= frame.f_lasti <= last for first, last in _while_loops(frame.f_code)):
+        return True
+    caller = frame.f_back
+    while caller is not None and caller.f_code is not frame.f_code:
+        caller = caller.f_back
+    return caller is not None
+
+
+@cache
+def _while_loops(code: CodeType) -> list[tuple[int, int]]:
+    """From where to where its `while` loops go: its jumps back that do not ask for the next item of a `for` loop."""
+    steps = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    back = [each for each in steps if "JUMP_BACKWARD" in each.opname]
+    starts = {jump.argval: next(each for each in steps if each.offset >= jump.argval) for jump in back}
+    return [(jump.argval, jump.offset) for jump in back if starts[jump.argval].opname != "FOR_ITER"]
 
 
 def otherwise(text: str) -> bool:
