@@ -1941,3 +1941,92 @@ def test_a_condition_in_a_loop_over_what_is_known_holds_each_time(tmp_path):
     )
     assert set(kinds(found)) == {*"abcdeklmn", "united"}
     assert inputs(found)["united"] == ("a", "b", "c", "d", "e")
+
+
+def test_settings_that_are_numbered_until_one_is_missing(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            def wanted():
+                tables = []
+                for i in range(1000):
+                    try:
+                        name = spark.conf.get(f"tables.{i}.name")
+                        tables.append((name, spark.conf.get(f"tables.{i}.keys").split(",")))
+                    except Exception:
+                        break
+                return tables
+
+            for name, keys in wanted():
+                dlt.create_streaming_table(name)
+                dlt.apply_changes(target=name, source=f"raw_{name}", keys=keys, sequence_by="at")
+        """,
+    )
+    assert inputs(found) == {"${tables.0.name}": ("raw_${tables.0.name}",)}
+
+
+def test_functions_that_make_decorators_declare_what_they_decorate(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from framework import Layer, registry
+
+            def silver(name, *, rules=None, **options):
+                def decorate(query):
+                    made = dlt.expect_all_or_drop(rules)(query) if rules else query
+                    registry.add(query.__name__, Layer.__name__)
+                    return dlt.table(name=name, comment=options["comment"])(made)
+
+                return decorate
+        """,
+    )
+    (made,) = found.datasets
+    assert (made.name, Path(made.file).name, made.line) == ("${name}", "a.py", 6)
+    assert [action for _, _, action in rules(found)["${name}"]] == ["drop"]
+    assert "a.py:5: silver() is not called here; its parameters stand for themselves" in found.notes
+
+
+def test_functions_that_declare_by_way_of_others_or_only_write(tmp_path):
+    found = graph_of(
+        tmp_path,
+        lib__tables__py="""
+            import dlt
+
+            def table_of(config):
+                def decorate(query):
+                    @dlt.table(name=config["target"])
+                    def made():
+                        return query()
+                return decorate
+        """,
+        custom__py="""
+            import dlt
+            from lib.tables import table_of
+
+            def joined(spark, config):
+                @table_of(config)
+                def rows():
+                    return dlt.read(config["left"]).join(spark.read.table("shop.right"), "id")
+        """,
+    )
+    assert inputs(found) == {"${config['target']}": ("${config['left']}", "shop.right")}
+    path = tmp_path / "flow.py"
+    path.write_text(
+        dedent("""
+            from pyspark import pipelines as dp
+            import settings
+
+            class Flow:
+                def __init__(self, details):
+                    self.target = details["target"]
+
+                def create(self, source):
+                    dp.create_auto_cdc_flow(target=self.target, source=source, keys=["id"], sequence_by="at")
+        """)
+    )
+    found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
+    assert not found.errors
+    assert "flow ${details['target']} writes ${details['target']}, which is not known" in found.notes

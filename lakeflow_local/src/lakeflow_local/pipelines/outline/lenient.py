@@ -52,8 +52,8 @@ _WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lake
 _SLICE, _ENTRIES, _SPREAD = "__lakeflow_slice__", "__lakeflow_entries__", "__lakeflow_spread__"
 
 
-class NoTable(AnalysisException):
-    """A table that a source has an answer for, should it be missing."""
+class NotThere(AnalysisException):
+    """A table or a setting that a source has an answer for, should it be missing."""
 
 
 class _Spread(NamedTuple):
@@ -62,7 +62,7 @@ class _Spread(NamedTuple):
     value: Symbol
 
 
-_MEANT = (LakeflowError, NotebookExit, StopIteration, NoTable)
+_MEANT = (LakeflowError, NotebookExit, StopIteration, NotThere)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
 # These look at the frame that calls them.
@@ -167,7 +167,8 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        answered = [any(map(has, node.handlers)) for has in (_has_no_file, _has_other_module, _has_other_table)]
+        answers = (_has_no_file, _has_other_module, _has_other_table, _ends_loop)
+        answered = [any(map(has, node.handlers)) for has in answers]
         self.generic_visit(node)
         if any(answered):
             given: list[ast.expr] = [ast.Constant(each) for each in answered]
@@ -257,19 +258,25 @@ def _has_other_table(handler: ast.ExceptHandler) -> bool:
     )
 
 
-_no_file = _other_module = _other_table = 0
+def _ends_loop(handler: ast.ExceptHandler) -> bool:
+    """Whether an `except` clause ends the loop that it is in."""
+    return any(isinstance(each, ast.Break) for each in handler.body)
+
+
+_no_file = _other_module = _other_table = _loop_ends = 0
 
 
 @contextmanager
-def _prepared(no_file: bool, other_module: bool, other_table: bool) -> Iterator[None]:
+def _prepared(no_file: bool, other_module: bool, other_table: bool, loop_ends: bool) -> Iterator[None]:
     """Within a `try` that has an answer to a missing file, or module, it is missing; a table may be."""
-    global _no_file, _other_module, _other_table
-    before = _no_file, _other_module, _other_table
-    _no_file, _other_module, _other_table = _no_file + no_file, _other_module + other_module, other_table
+    global _no_file, _other_module, _other_table, _loop_ends
+    before = _no_file, _other_module, _other_table, _loop_ends
+    _no_file, _other_module = _no_file + no_file, _other_module + other_module
+    _other_table, _loop_ends = other_table, loop_ends
     try:
         yield
     finally:
-        _no_file, _other_module, _other_table = before
+        _no_file, _other_module, _other_table, _loop_ends = before
 
 
 def has_other_module() -> bool:
@@ -280,6 +287,11 @@ def has_other_module() -> bool:
 def has_other_table() -> bool:
     """Whether the source has another table to read where one is missing."""
     return _other_table > 0
+
+
+def ends_loop() -> bool:
+    """Whether what is missing ends a loop."""
+    return _loop_ends > 0
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -53,6 +53,12 @@ _DEFINES = frozenset({
     "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
     "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
 })  # fmt: skip
+_WRITES = frozenset({
+    "append_flow", "apply_changes", "apply_changes_from_snapshot", "create_auto_cdc_flow",
+    "create_auto_cdc_from_snapshot_flow",
+})  # fmt: skip
+# Parameters of what declares something.
+_RULES = re.compile(r"expectation|quality|rules|constraints", re.IGNORECASE)
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
 
@@ -154,35 +160,45 @@ class _Loader(Loader):
 
     def call_what_defines(self) -> Iterator[Registry]:
         """What the functions of a file that only helps declare, with stand-ins for their parameters."""
+        tree, found = _tree(self.path), False
         for module in self._modules:
-            for owner, function in _definers(_tree(self.path)):
-                called = module.get(owner or function.name)
-                holders: list[tuple[Any, ...]] = [()]
-                if owner and isinstance(called, type):
-                    method = vars(called).get(function.name)
-                    if isinstance(method, classmethod):
-                        holders = [(called,)]
-                    elif not isinstance(method, staticmethod):
-                        holders = [(each,) for each in _instances(called, self._world)]
-                    called = getattr(method, "__func__", method)
-                if not inspect.isfunction(called):
-                    continue
-                place = f"{self.path.name}:{function.lineno}"
-                name = f"{owner}.{function.name}" if owner else function.name
-                registries: list[Registry] = []
-                # A function may need what it has defaults for, such as None, to declare anything.
-                for whole, given in product((False, True), holders):
-                    try:
-                        registries += _declared_by(called, self._world, given, whole, self.report)
-                    except Exception as error:
-                        failure = error
-                    if any(registry.datasets for registry in registries):
-                        break
-                if registries:
-                    self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
-                    yield from registries
-                else:
-                    self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
+            for registry in self._call(module, _definers(tree)):
+                found = True
+                yield registry
+            if not found:
+                yield from self._call(module, _definers(tree, _helpers(module)))
+
+    def _call(
+        self, module: dict[str, Any], definers: Iterable[tuple[str | None, ast.FunctionDef]]
+    ) -> Iterator[Registry]:
+        for owner, function in definers:
+            called = module.get(owner or function.name)
+            holders: list[tuple[Any, ...]] = [()]
+            if owner and isinstance(called, type):
+                method = vars(called).get(function.name)
+                if isinstance(method, classmethod):
+                    holders = [(called,)]
+                elif not isinstance(method, staticmethod):
+                    holders = [(each,) for each in _instances(called, self._world)]
+                called = getattr(method, "__func__", method)
+            if not inspect.isfunction(called):
+                continue
+            place = f"{self.path.name}:{function.lineno}"
+            name = f"{owner}.{function.name}" if owner else function.name
+            registries: list[Registry] = []
+            # A function may need what it has defaults for, such as None, to declare anything.
+            for whole, given in product((False, True), holders):
+                try:
+                    registries += _declared_by(called, self._world, given, whole, self.report)
+                except Exception as error:
+                    failure = error
+                if any(registry.datasets or registry.flows for registry in registries):
+                    break
+            if registries:
+                self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
+                yield from registries
+            else:
+                self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         return lenient.code_of(tree, file)
@@ -246,7 +262,7 @@ def outline(
             with _caught(found, loader.path, found.errors):
                 registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
-        if any(registry.datasets for registry in registries):
+        if any(registry.datasets or (registry.flows and not whole) for registry in registries):
             for group in _without_conflict(registries):
                 _Assembly(found, world, names, False).add(group)
         elif passed_over:
@@ -369,7 +385,10 @@ def _called(function: Callable, world: World, given: tuple, options: dict[str, A
     while True:
         try:
             with collecting(Registry()) as registry:
-                function(*given, **options)
+                made = function(*given, **options)
+                if inspect.isfunction(made) and not (registry.datasets or registry.flows):
+                    # It may make a decorator.
+                    made(world.decorated(made))
             return registry
         except KeyError as error:
             if not open_ended or not isinstance(name := error.args[0], str) or name in options:
@@ -400,21 +419,35 @@ def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
     return [group for _, group in groups]
 
 
-def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
-    """The functions of a file, and the methods of its classes, that define datasets."""
-    defines = _definitions(tree)
+def _definers(tree: ast.AST, helpers: Set[str] = frozenset()) -> Iterator[tuple[str | None, ast.FunctionDef]]:
+    """The functions of a file, and the methods of its classes, that define or write datasets.
+
+    Args:
+        helpers: the names of functions that do.
+    """
+    defines = _definitions(tree, _DEFINES | _WRITES, helpers)
     for node in ast.iter_child_nodes(tree):
         for function in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(function, ast.FunctionDef) and any(map(defines, ast.walk(function))):
                 yield (node.name if isinstance(node, ast.ClassDef) else None), function
 
 
+def _helpers(module: dict[str, Any]) -> set[str]:
+    """The names of the functions of a source that define or write datasets, where it imports them from another one."""
+    return {
+        name
+        for name, value in module.items()
+        if inspect.isfunction(value)
+        and any(value.__name__ == each.name for _, each in _definers(_tree(Path(value.__code__.co_filename))))
+    }
+
+
 def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
-    """Values for the parameters of a function, but for the first, that have none; for all if `whole`."""
+    """Values for the parameters of a function, but for the first, that have none, or no rules; for all if `whole`."""
     return {
         name: world.stand_in(name)
         for name, parameter in list(inspect.signature(function).parameters.items())[given:]
-        if (whole or parameter.default is parameter.empty)
+        if (whole or parameter.default is parameter.empty or (not parameter.default and _RULES.search(name)))
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
 
@@ -452,9 +485,11 @@ def _tree(source: Path) -> ast.AST:
         return ast.Module([], [])
 
 
-def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
+def _definitions(
+    tree: ast.AST, wanted: Set[str] = _DEFINES, helpers: Set[str] = frozenset()
+) -> Callable[[ast.AST], bool]:
     """Tells whether a part of the source is `dlt.table` or the like, by the names that it imports them under."""
-    modules, names = set(PIPELINE_MODULES), set()
+    modules, names = set(PIPELINE_MODULES), set(helpers)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.asname and each.name in api.MODULES}
@@ -463,11 +498,11 @@ def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
                 each.asname for each in node.names if each.asname and f"{node.module}.{each.name}" in api.MODULES
             }
         elif isinstance(node, ast.ImportFrom) and node.module in api.MODULES:
-            names |= {each.asname or each.name for each in node.names if each.name in _DEFINES}
+            names |= {each.asname or each.name for each in node.names if each.name in wanted}
 
     def defines(node: ast.AST) -> bool:
         if isinstance(node, ast.Attribute):
-            return node.attr in _DEFINES and isinstance(node.value, ast.Name) and node.value.id in modules
+            return node.attr in wanted and isinstance(node.value, ast.Name) and node.value.id in modules
         return isinstance(node, ast.Name) and node.id in names
 
     return defines

@@ -317,6 +317,10 @@ class Symbol:
         if name.startswith("__") and name.endswith("__"):
             if name == "__name__" and "." not in self._text:
                 return getattr(self.__wrapped__, "__name__", self._text)
+            if name == "__name__":
+                last = self._text.rpartition(".")[2]
+                # A class has the name that it is known by.
+                return last if last.isidentifier() and last[0].isupper() else str(self.derived(f"{self._text}.{name}"))
             raise AttributeError(name)
         if name == "isStreaming":
             return self._streaming
