@@ -1431,7 +1431,8 @@ def test_dictionaries_made_of_what_is_not_known_give_its_items(tmp_path):
         """,
     )
     each = "conf.config.sources[…]['tables'][…]"
-    assert inputs(found) == {f"${{{each}['name']}}_full_${{{each}['suffix']}}": (f"${{{each}['from']}}",)}
+    name = f"${{{each}['name']}}_${{{each}['kind']}}_${{{each}['suffix']}}"
+    assert inputs(found) == {name: (f"${{{each}['from']}}",)}
     assert [rule.predicate for rule in found.datasets[0].expectations][1:] == ["a > 1"]
 
 
@@ -2030,3 +2031,38 @@ def test_functions_that_declare_by_way_of_others_or_only_write(tmp_path):
     found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
     assert not found.errors
     assert "flow ${details['target']} writes ${details['target']}, which is not known" in found.notes
+
+
+def test_a_row_may_have_what_there_are_defaults_for(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from framework import tables
+
+            DEFAULTS = {"mode": "batch"}
+
+            for row in tables():
+                table = {**DEFAULTS, **row, "schema": "silver"}
+                other = dict(row)
+                other.setdefault("history", False)
+                name = f"{table['schema']}.{table['name']}"
+                if table["mode"] == "batch":
+                    @dlt.table(name=name)
+                    def batch():
+                        return spark.read.table("raw")
+                elif other["history"]:
+                    dlt.create_streaming_table(name)
+                    dlt.apply_changes(target=name, source="changes", keys=["id"], sequence_by="at")
+                else:
+                    @dlt.table(name=name)
+                    def stream():
+                        return spark.readStream.table("events")
+        """,
+    )
+    name = "silver.${framework.tables()[…]['name']}"
+    assert [(d.name, d.kind, d.inputs) for d in found.datasets] == [
+        (name, "materialized_view", ("raw",)),
+        (name, "streaming_table", ("changes",)),
+        (name, "streaming_table", ("events",)),
+    ]

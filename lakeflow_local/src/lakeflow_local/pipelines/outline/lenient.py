@@ -319,6 +319,9 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return _unknown_result(function, args, kwargs)
     if function is dict or (isinstance(owner, dict) and function.__name__ == "update"):
         args = tuple(map(_entries, args))
+    asks = isinstance(owner, dict) and args and function.__name__ in ("get", "setdefault")
+    if asks and (meant := _of_row(args[0], owner)) is not None:
+        return meant
     if any(function is each for each in _NUMBERS) and is_unknown(args):
         text = _first_unknown(args)
         return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
@@ -496,6 +499,18 @@ def _meant_by(wanted: Any, values: dict) -> Any:
     return None
 
 
+def _of_row(wanted: Any, values: dict) -> Any:
+    """What a key gives in a dictionary to which a row was added after it: the row may have it too; None otherwise."""
+    if is_unknown(wanted):
+        return None
+    for key in reversed(values):
+        if isinstance(key, AnyKey) and repr(key.holder).endswith(EACH):
+            return key.holder[wanted]
+        if not is_unknown(key) and key == wanted:
+            return None
+    return None
+
+
 def _parses(function: Any) -> bool:
     """Whether it makes values of a text: a placeholder would be a valid YAML document, and is no CSV file."""
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
@@ -511,6 +526,8 @@ def _is_wholly_unknown(value: Any) -> bool:
 def _item(value: Any, key: Any) -> Any:
     if isinstance(value, str) and isinstance(key, slice) and _is_wholly_unknown(value):
         return Unknown(f"{described(value)}[{shown(key)}]")
+    if isinstance(value, dict) and (meant := _of_row(key, value)) is not None:
+        return meant
     try:
         return value[key]
     except (LookupError, TypeError):
