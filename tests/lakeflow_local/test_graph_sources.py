@@ -2066,3 +2066,22 @@ def test_a_row_may_have_what_there_are_defaults_for(tmp_path):
         (name, "streaming_table", ("changes",)),
         (name, "streaming_table", ("events",)),
     ]
+
+
+def test_the_name_of_a_query_may_tell_that_it_is_a_stream(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+            from readers import rows_of
+
+            @dp.table(name="a")
+            def _raw_stream():
+                return rows_of("a").withColumn("x", 1)
+
+            @dp.table(name="b")
+            def _raw():
+                return rows_of("b")
+        """,
+    )
+    assert kinds(found) == {"a": "streaming_table", "b": "materialized_view"}

@@ -34,6 +34,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     Symbol,
     TableRead,
     described,
+    gives_a_stream,
     has_pieces,
     named,
     one_way,
@@ -874,6 +875,7 @@ class _Assembly:
                 place = f"{flow.place.file.name}:{flow.place.line}"
                 told = f"{place}: what {flow.name} reads, and whether as a stream, is in {elsewhere}, which is not here"
                 self._found.notes.append(named(told))
+                read.streaming = read.streaming or gives_a_stream(getattr(function, "__name__", ""))
             return read
         # A function may need what a symbol cannot give; then its text tells what it reads.
         place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"

@@ -359,7 +359,7 @@ class Symbol:
         if name in _ACTIONS and not _path.in_flow:
             return Symbol(f"{self._text}({given})")
         result = self.derived(f"{self._text}({given})", args, kwargs)
-        if _GIVES_A_STREAM.search(name):
+        if gives_a_stream(name):
             object.__setattr__(result, "_streaming", True)
         return result
 
@@ -502,6 +502,11 @@ class _Cased(Symbol):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs) if args or kwargs else self.holder
+
+
+def gives_a_stream(name: str) -> bool:
+    """Whether a function of that name gives a stream, as far as its name tells."""
+    return _GIVES_A_STREAM.search(name) is not None
 
 
 def in_text(text: str) -> list[Symbol]:
