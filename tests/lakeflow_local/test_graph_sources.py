@@ -2085,3 +2085,27 @@ def test_the_name_of_a_query_may_tell_that_it_is_a_stream(tmp_path):
         """,
     )
     assert kinds(found) == {"a": "streaming_table", "b": "materialized_view"}
+
+
+def test_a_function_declares_more_with_what_it_has_defaults_for(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+
+            def load(source, target, settings=None):
+                if not settings:
+                    @dp.append_flow(target=target)
+                    def all_rows():
+                        return spark.readStream.table(source)
+                else:
+                    @dp.view(name=f"{source}_changes")
+                    def changes():
+                        return spark.readStream.table(source)
+
+                    keys = settings.keys
+                    dp.create_auto_cdc_flow(target=target, source=f"{source}_changes", keys=keys, sequence_by="at")
+        """,
+    )
+    assert inputs(found) == {"${source}_changes": ("${source}",)}
+    assert "flow all_rows writes ${target}, which is not known" in found.notes

@@ -187,15 +187,24 @@ class _Loader(Loader):
             place = f"{self.path.name}:{function.lineno}"
             name = f"{owner}.{function.name}" if owner else function.name
             registries: list[Registry] = []
+            notes: list[str] = []
             # A function may need what it has defaults for, such as None, to declare anything.
             for whole, given in product((False, True), holders):
+                told: list[str] = []
                 try:
-                    registries += _declared_by(called, self._world, given, whole, self.report)
+                    declared = _declared_by(called, self._world, given, whole, told.append)
                 except Exception as error:
                     failure = error
-                if any(registry.datasets or registry.flows for registry in registries):
+                    continue
+                if any(registry.datasets for registry in declared):
+                    registries += declared
+                    notes += told
                     break
+                if not registries:
+                    registries, notes = declared, told
             if registries:
+                for note in dict.fromkeys(notes):
+                    self.report(note)
                 self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
                 yield from registries
             else:

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePath
 from types import CodeType, FrameType
@@ -201,7 +201,7 @@ def _may_go_on(frame: FrameType) -> bool:
     return caller is not None
 
 
-@cache
+@lru_cache(maxsize=256)
 def _while_loops(code: CodeType) -> list[tuple[int, int]]:
     """From where to where its `while` loops go: its jumps back that do not ask for the next item of a `for` loop."""
     steps = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
