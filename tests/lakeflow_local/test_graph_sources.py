@@ -1431,7 +1431,8 @@ def test_dictionaries_made_of_what_is_not_known_give_its_items(tmp_path):
         """,
     )
     each = "conf.config.sources[…]['tables'][…]"
-    assert inputs(found) == {f"${{{each}['name']}}_full_${{{each}['suffix']}}": (f"${{{each}['from']}}",)}
+    name = f"${{{each}['name']}}_${{{each}['kind']}}_${{{each}['suffix']}}"
+    assert inputs(found) == {name: (f"${{{each}['from']}}",)}
     assert [rule.predicate for rule in found.datasets[0].expectations][1:] == ["a > 1"]
 
 
@@ -1801,3 +1802,310 @@ def test_a_library_passes_dlt_on_with_parts_of_its_own(tmp_path):
     )
     assert (inputs(found), found.errors) == ({"a": ("b",)}, [])
     assert "a.py:2: depends on library.dlt, which is taken for dlt itself" in found.notes
+
+
+def test_type_hints_by_the_module_of_pipelines(tmp_path):
+    text = """
+        import dlt
+        from dlt import Column
+
+        @dlt.table
+        def a(by: Column = None) -> dlt.DataFrame:
+            return dlt.read_stream("b")
+    """
+    assert inputs(graph_of(tmp_path, a__py=text)) == {"a": ("b",)}
+    with api.installed(), collecting(Registry()) as registry:
+        exec(dedent(text))
+    assert [dataset.name for dataset in registry.complete()[0]] == ["a"]
+
+
+def test_a_function_that_gets_the_module_of_pipelines_declares_on_each_way(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from .readers import BATCH, reader_of
+
+            def declare(dp, spark, table, options=None):
+                if options is None:
+                    return
+
+                @dp.temporary_view(name=f"{table.name}_checked")
+                @dp.expect_all_or_drop(table.rules)
+                def checked():
+                    return spark.readStream.table(table.source)
+
+                if table.kind in BATCH:
+                    @dp.materialized_view(name=table.name)
+                    def batch():
+                        return reader_of(table)
+                else:
+                    dp.create_streaming_table(table.name)
+                    source = f"{table.name}_checked"
+                    dp.create_auto_cdc_flow(target=table.name, source=source, keys=["id"], sequence_by="at")
+        """,
+    )
+    assert [(d.name, d.kind, d.inputs, len(d.expectations)) for d in found.datasets] == [
+        ("${table.name}_checked", "temporary_view", ("${table.source}",), 1),
+        ("${table.name}", "materialized_view", (), 0),
+        ("${table.name}", "streaming_table", ("${table.name}_checked",), 0),
+    ]
+    assert "a.py:13: depends on table.kind in readers.BATCH, which only a running pipeline knows" in found.notes
+    told = (
+        "a.py:14: what ${table.name} reads, and whether as a stream, is in readers.reader_of(table), which is not here"
+    )
+    assert told in found.notes
+
+
+def test_what_is_not_known_may_be_of_the_type_that_a_source_needs(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            import requests
+
+            files = [f for f in requests.get("https://x").json() if isinstance(f, dict) and f.get("name")]
+            if not files:
+                raise ValueError("nothing to load")
+            for file in files:
+                @dlt.table(name=file["name"])
+                def made():
+                    return spark.read.csv(file["url"])
+        """,
+    )
+    assert list(kinds(found)) == ["${requests.get('https://x').json()[…]['name']}"]
+
+
+def test_names_of_rows_are_the_same_whatever_their_case(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            for row in spark.table("control.tables").filter("active = true").select("name").distinct().collect():
+                name = row["name"]
+
+                @dlt.table(name=f"bronze_{name.strip().lower()}")
+                def bronze():
+                    return spark.readStream.table(f"raw.{name.upper()}")
+
+                @dlt.view(name=f"silver_{name.lower()}")
+                def silver():
+                    return dlt.read_stream(f"bronze_{name}")
+        """,
+    )
+    bronze, silver = (d.name for d in found.datasets)
+    assert inputs(found)[silver] == (bronze,)
+
+
+def test_a_condition_in_a_loop_over_what_is_known_holds_each_time(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from settings import wanted, is_ready, switch, table_exists
+
+            def walk(folder):
+                for file in dbutils.fs.ls(folder):
+                    if file.isDir():
+                        walk(file.path)
+
+            walk("/landing")
+            while not is_ready():
+                pass
+            for name in ["a", "b", "c", "d", "e"]:
+                if not switch:
+                    continue
+                if wanted(name):
+                    @dlt.table(name=name)
+                    def made():
+                        return spark.read.table("raw")
+
+            @dlt.table
+            def united():
+                rows = spark.read.table("a")
+                for name in ["b", "c", "d", "e"]:
+                    if table_exists(name):
+                        rows = rows.union(spark.read.table(name))
+                return rows
+        """,
+        b__py="""
+            import dlt
+            from settings import table_exists
+
+            for name in ["k", "l", "m", "n"]:
+                if table_exists(name):
+                    continue
+                @dlt.table(name=name)
+                def made():
+                    return spark.read.table("raw")
+        """,
+    )
+    assert set(kinds(found)) == {*"abcdeklmn", "united"}
+    assert inputs(found)["united"] == ("a", "b", "c", "d", "e")
+
+
+def test_settings_that_are_numbered_until_one_is_missing(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+
+            def wanted():
+                tables = []
+                for i in range(1000):
+                    try:
+                        name = spark.conf.get(f"tables.{i}.name")
+                        tables.append((name, spark.conf.get(f"tables.{i}.keys").split(",")))
+                    except Exception:
+                        break
+                return tables
+
+            for name, keys in wanted():
+                dlt.create_streaming_table(name)
+                dlt.apply_changes(target=name, source=f"raw_{name}", keys=keys, sequence_by="at")
+        """,
+    )
+    assert inputs(found) == {"${tables.0.name}": ("raw_${tables.0.name}",)}
+
+
+def test_functions_that_make_decorators_declare_what_they_decorate(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from framework import Layer, registry
+
+            def silver(name, *, rules=None, **options):
+                def decorate(query):
+                    made = dlt.expect_all_or_drop(rules)(query) if rules else query
+                    registry.add(query.__name__, Layer.__name__)
+                    return dlt.table(name=name, comment=options["comment"])(made)
+
+                return decorate
+        """,
+    )
+    (made,) = found.datasets
+    assert (made.name, Path(made.file).name, made.line) == ("${name}", "a.py", 6)
+    assert [action for _, _, action in rules(found)["${name}"]] == ["drop"]
+    assert "a.py:5: silver() is not called here; its parameters stand for themselves" in found.notes
+
+
+def test_functions_that_declare_by_way_of_others_or_only_write(tmp_path):
+    found = graph_of(
+        tmp_path,
+        lib__tables__py="""
+            import dlt
+
+            def table_of(config):
+                def decorate(query):
+                    @dlt.table(name=config["target"])
+                    def made():
+                        return query()
+                return decorate
+        """,
+        custom__py="""
+            import dlt
+            from lib.tables import table_of
+
+            def joined(spark, config):
+                @table_of(config)
+                def rows():
+                    return dlt.read(config["left"]).join(spark.read.table("shop.right"), "id")
+        """,
+    )
+    assert inputs(found) == {"${config['target']}": ("${config['left']}", "shop.right")}
+    path = tmp_path / "flow.py"
+    path.write_text(
+        dedent("""
+            from pyspark import pipelines as dp
+            import settings
+
+            class Flow:
+                def __init__(self, details):
+                    self.target = details["target"]
+
+                def create(self, source):
+                    dp.create_auto_cdc_flow(target=self.target, source=source, keys=["id"], sequence_by="at")
+        """)
+    )
+    found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
+    assert not found.errors
+    assert "flow ${details['target']} writes ${details['target']}, which is not known" in found.notes
+
+
+def test_a_row_may_have_what_there_are_defaults_for(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            import dlt
+            from framework import tables
+
+            DEFAULTS = {"mode": "batch"}
+
+            for row in tables():
+                table = {**DEFAULTS, **row, "schema": "silver"}
+                other = dict(row)
+                other.setdefault("history", False)
+                name = f"{table['schema']}.{table['name']}"
+                if table["mode"] == "batch":
+                    @dlt.table(name=name)
+                    def batch():
+                        return spark.read.table("raw")
+                elif other["history"]:
+                    dlt.create_streaming_table(name)
+                    dlt.apply_changes(target=name, source="changes", keys=["id"], sequence_by="at")
+                else:
+                    @dlt.table(name=name)
+                    def stream():
+                        return spark.readStream.table("events")
+        """,
+    )
+    name = "silver.${framework.tables()[…]['name']}"
+    assert [(d.name, d.kind, d.inputs) for d in found.datasets] == [
+        (name, "materialized_view", ("raw",)),
+        (name, "streaming_table", ("changes",)),
+        (name, "streaming_table", ("events",)),
+    ]
+
+
+def test_the_name_of_a_query_may_tell_that_it_is_a_stream(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+            from readers import rows_of
+
+            @dp.table(name="a")
+            def _raw_stream():
+                return rows_of("a").withColumn("x", 1)
+
+            @dp.table(name="b")
+            def _raw():
+                return rows_of("b")
+        """,
+    )
+    assert kinds(found) == {"a": "streaming_table", "b": "materialized_view"}
+
+
+def test_a_function_declares_more_with_what_it_has_defaults_for(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+
+            def load(source, target, settings=None):
+                if not settings:
+                    @dp.append_flow(target=target)
+                    def all_rows():
+                        return spark.readStream.table(source)
+                else:
+                    @dp.view(name=f"{source}_changes")
+                    def changes():
+                        return spark.readStream.table(source)
+
+                    keys = settings.keys
+                    dp.create_auto_cdc_flow(target=target, source=f"{source}_changes", keys=keys, sequence_by="at")
+        """,
+    )
+    assert inputs(found) == {"${source}_changes": ("${source}",)}
+    assert "flow all_rows writes ${target}, which is not known" in found.notes

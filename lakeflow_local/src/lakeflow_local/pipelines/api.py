@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from pyspark.sql import Column, DataFrame
+
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.pipelines import registry as declared
 from lakeflow_local.pipelines.graph import (
@@ -62,6 +64,8 @@ __all__ = [
 ]
 
 
+# What Databricks' module has besides its functions.
+TYPES = {"Column": Column, "DataFrame": DataFrame}
 # What sources import it as; the last two are names of a preview, which sources still have.
 MODULES = ("dlt", "pyspark.pipelines", "databricks.pipelines", "databricks.declarative_pipelines")
 
@@ -541,7 +545,7 @@ def installed() -> Iterator[None]:
     modules = {}
     for module_name in MODULES:
         module = types.ModuleType(module_name, __doc__)
-        module.__dict__.update({name: globals()[name] for name in __all__}, dlt=module)
+        module.__dict__.update({name: globals()[name] for name in __all__}, dlt=module, **TYPES)
         # `from dlt import *` brings the module too.
         module.__dict__["__all__"] = [*__all__, "dlt"]
         modules[module_name] = module

@@ -39,6 +39,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     is_unknown,
     known_parts,
     on_known_parts,
+    otherwise,
     placeholder,
     shown,
     symbols_in,
@@ -51,8 +52,8 @@ _WITHIN, _UNLESS, _FAILS = "__lakeflow_within__", "__lakeflow_unless__", "__lake
 _SLICE, _ENTRIES, _SPREAD = "__lakeflow_slice__", "__lakeflow_entries__", "__lakeflow_spread__"
 
 
-class NoTable(AnalysisException):
-    """A table that a source has an answer for, should it be missing."""
+class NotThere(AnalysisException):
+    """A table or a setting that a source has an answer for, should it be missing."""
 
 
 class _Spread(NamedTuple):
@@ -61,7 +62,7 @@ class _Spread(NamedTuple):
     value: Symbol
 
 
-_MEANT = (LakeflowError, NotebookExit, StopIteration, NoTable)
+_MEANT = (LakeflowError, NotebookExit, StopIteration, NotThere)
 # A long chain of calls is a deep tree.
 _DEEPEST = 6000
 # These look at the frame that calls them.
@@ -166,7 +167,8 @@ class _Rewriter(ast.NodeTransformer):
         return ast.copy_location(call, node)
 
     def visit_Try(self, node: ast.Try) -> ast.Try:
-        answered = [any(map(has, node.handlers)) for has in (_has_no_file, _has_other_module, _has_other_table)]
+        answers = (_has_no_file, _has_other_module, _has_other_table, _ends_loop)
+        answered = [any(map(has, node.handlers)) for has in answers]
         self.generic_visit(node)
         if any(answered):
             given: list[ast.expr] = [ast.Constant(each) for each in answered]
@@ -256,19 +258,25 @@ def _has_other_table(handler: ast.ExceptHandler) -> bool:
     )
 
 
-_no_file = _other_module = _other_table = 0
+def _ends_loop(handler: ast.ExceptHandler) -> bool:
+    """Whether an `except` clause ends the loop that it is in."""
+    return any(isinstance(each, ast.Break) for each in handler.body)
+
+
+_no_file = _other_module = _other_table = _loop_ends = 0
 
 
 @contextmanager
-def _prepared(no_file: bool, other_module: bool, other_table: bool) -> Iterator[None]:
+def _prepared(no_file: bool, other_module: bool, other_table: bool, loop_ends: bool) -> Iterator[None]:
     """Within a `try` that has an answer to a missing file, or module, it is missing; a table may be."""
-    global _no_file, _other_module, _other_table
-    before = _no_file, _other_module, _other_table
-    _no_file, _other_module, _other_table = _no_file + no_file, _other_module + other_module, other_table
+    global _no_file, _other_module, _other_table, _loop_ends
+    before = _no_file, _other_module, _other_table, _loop_ends
+    _no_file, _other_module = _no_file + no_file, _other_module + other_module
+    _other_table, _loop_ends = other_table, loop_ends
     try:
         yield
     finally:
-        _no_file, _other_module, _other_table = before
+        _no_file, _other_module, _other_table, _loop_ends = before
 
 
 def has_other_module() -> bool:
@@ -279,6 +287,11 @@ def has_other_module() -> bool:
 def has_other_table() -> bool:
     """Whether the source has another table to read where one is missing."""
     return _other_table > 0
+
+
+def ends_loop() -> bool:
+    """Whether what is missing ends a loop."""
+    return _loop_ends > 0
 
 
 def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -306,11 +319,16 @@ def _call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         return _unknown_result(function, args, kwargs)
     if function is dict or (isinstance(owner, dict) and function.__name__ == "update"):
         args = tuple(map(_entries, args))
+    asks = isinstance(owner, dict) and args and function.__name__ in ("get", "setdefault")
+    if asks and (meant := _of_row(args[0], owner)) is not None:
+        return meant
     if any(function is each for each in _NUMBERS) and is_unknown(args):
         text = _first_unknown(args)
         return Symbol(text if len(args) == 1 and function is not range else f"{function.__name__}({text})")
     if function is len and (isinstance(args[0], Symbol) or (isinstance(args[0], (list, tuple)) and _is_many(args[0]))):
         return Symbol(f"len({_first_unknown(args[0])})")
+    if function is isinstance and len(args) == 2 and isinstance(args[0], Symbol) and not function(*args):
+        return otherwise(f"{shown(args[0])} is of type {_types(args[1])}")
     if args and isinstance(args[0], Symbol) and getattr(function, "__module__", None) in _OF_FILES:
         # As a number it would be an open file, such as the standard output.
         args = (str(args[0]), *args[1:])
@@ -481,6 +499,18 @@ def _meant_by(wanted: Any, values: dict) -> Any:
     return None
 
 
+def _of_row(wanted: Any, values: dict) -> Any:
+    """What a key gives in a dictionary to which a row was added after it: the row may have it too; None otherwise."""
+    if is_unknown(wanted):
+        return None
+    for key in reversed(values):
+        if isinstance(key, AnyKey) and repr(key.holder).endswith(EACH):
+            return key.holder[wanted]
+        if not is_unknown(key) and key == wanted:
+            return None
+    return None
+
+
 def _parses(function: Any) -> bool:
     """Whether it makes values of a text: a placeholder would be a valid YAML document, and is no CSV file."""
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
@@ -496,6 +526,8 @@ def _is_wholly_unknown(value: Any) -> bool:
 def _item(value: Any, key: Any) -> Any:
     if isinstance(value, str) and isinstance(key, slice) and _is_wholly_unknown(value):
         return Unknown(f"{described(value)}[{shown(key)}]")
+    if isinstance(value, dict) and (meant := _of_row(key, value)) is not None:
+        return meant
     try:
         return value[key]
     except (LookupError, TypeError):
@@ -521,6 +553,10 @@ def _within(item: Any, values: Any, wanted: bool) -> bool:
     if found or not values:
         return found is wanted
     return decided(_first_unknown(item if is_unknown(item) else values))
+
+
+def _types(types: Any) -> str:
+    return " or ".join(map(_types, types)) if isinstance(types, tuple) else getattr(types, "__name__", shown(types))
 
 
 def _first_unknown(value: Any) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
@@ -34,6 +34,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     Symbol,
     TableRead,
     described,
+    gives_a_stream,
     has_pieces,
     named,
     one_way,
@@ -41,7 +42,7 @@ from lakeflow_local.pipelines.outline.symbols import (
     symbols_in,
     unknown_parts,
 )
-from lakeflow_local.pipelines.outline.world import World, streams, tables_in
+from lakeflow_local.pipelines.outline.world import PIPELINE_MODULES, World, streams, tables_in
 from lakeflow_local.pipelines.registry import Registry, collecting
 from lakeflow_local.pipelines.sources import Loader, describe, forget_modules, line_in
 
@@ -49,11 +50,16 @@ _SECONDS = 10
 _MOST_WAYS = 24
 _STREAM_READS = frozenset({"readStream", "read_stream"})
 _TABLE_READS = frozenset({"table", "read", *_STREAM_READS})
-_PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
 _DEFINES = frozenset({
     "table", "create_table", "materialized_view", "temporary_view", "view", "create_view", "create_sink",
     "create_streaming_table", "create_streaming_live_table", "create_target_table", "foreach_batch_sink",
 })  # fmt: skip
+_WRITES = frozenset({
+    "append_flow", "apply_changes", "apply_changes_from_snapshot", "create_auto_cdc_flow",
+    "create_auto_cdc_from_snapshot_flow",
+})  # fmt: skip
+# Parameters of what declares something.
+_RULES = re.compile(r"expectation|quality|rules|constraints", re.IGNORECASE)
 # What a template or a reader should have filled in.
 _GAP = re.compile(r"\b(?:FROM|JOIN)\s+(?:\{\{?[^}]*\}\}?|<[^>]*>)", re.IGNORECASE)
 
@@ -155,33 +161,54 @@ class _Loader(Loader):
 
     def call_what_defines(self) -> Iterator[Registry]:
         """What the functions of a file that only helps declare, with stand-ins for their parameters."""
+        tree, found = _tree(self.path), False
         for module in self._modules:
-            for owner, function in _definers(_tree(self.path)):
-                called = module.get(owner or function.name)
-                holders: list[tuple[Any, ...]] = [()]
-                if owner and isinstance(called, type):
-                    method = vars(called).get(function.name)
-                    if isinstance(method, classmethod):
-                        holders = [(called,)]
-                    elif not isinstance(method, staticmethod):
-                        holders = [(each,) for each in _instances(called, self._world)]
-                    called = getattr(method, "__func__", method)
-                if not inspect.isfunction(called):
+            for registry in self._call(module, _definers(tree)):
+                found = True
+                yield registry
+            if not found:
+                yield from self._call(module, _definers(tree, _helpers(module)))
+
+    def _call(
+        self, module: dict[str, Any], definers: Iterable[tuple[str | None, ast.FunctionDef]]
+    ) -> Iterator[Registry]:
+        for owner, function in definers:
+            called = module.get(owner or function.name)
+            holders: list[tuple[Any, ...]] = [()]
+            if owner and isinstance(called, type):
+                method = vars(called).get(function.name)
+                if isinstance(method, classmethod):
+                    holders = [(called,)]
+                elif not isinstance(method, staticmethod):
+                    holders = [(each,) for each in _instances(called, self._world)]
+                called = getattr(method, "__func__", method)
+            if not inspect.isfunction(called):
+                continue
+            place = f"{self.path.name}:{function.lineno}"
+            name = f"{owner}.{function.name}" if owner else function.name
+            registries: list[Registry] = []
+            notes: list[str] = []
+            # A function may need what it has defaults for, such as None, to declare anything.
+            for whole, given in product((False, True), holders):
+                told: list[str] = []
+                try:
+                    declared = _declared_by(called, self._world, given, whole, told.append)
+                except Exception as error:
+                    failure = error
                     continue
-                place = f"{self.path.name}:{function.lineno}"
-                name = f"{owner}.{function.name}" if owner else function.name
-                # A function may need what it has defaults for, such as None.
-                for whole, given in product((False, True), holders):
-                    try:
-                        registry = _declared_by(called, self._world, given, whole)
-                    except Exception as error:
-                        failure = error
-                        continue
-                    self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
-                    yield registry
+                if any(registry.datasets for registry in declared):
+                    registries += declared
+                    notes += told
                     break
-                else:
-                    self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
+                if not registries:
+                    registries, notes = declared, told
+            if registries:
+                for note in dict.fromkeys(notes):
+                    self.report(note)
+                self.report(f"{place}: {name}() is not called here; its parameters stand for themselves")
+                yield from registries
+            else:
+                self.report(f"{place}: {name}() is not called here, and not known without it: {describe(failure)}")
 
     def code(self, tree: ast.Module, file: str) -> CodeType:
         return lenient.code_of(tree, file)
@@ -245,7 +272,7 @@ def outline(
             with _caught(found, loader.path, found.errors):
                 registries += loader.call_what_defines()
         passed_over = [error for loader in loaders for error in loader.passed_over]
-        if any(registry.datasets for registry in registries):
+        if any(registry.datasets or (registry.flows and not whole) for registry in registries):
             for group in _without_conflict(registries):
                 _Assembly(found, world, names, False).add(group)
         elif passed_over:
@@ -280,7 +307,11 @@ def _loaded(path: Path, world: World, found: Outline, errors: list[Fault], confi
         if not tried and world.defaults.had_empty:
             ways.append((False, otherwise))
         if end not in ends:
-            ways += [(given, otherwise | {each}) for each in way.asked if each not in otherwise]
+            asked = [each for each in way.asked if each not in otherwise]
+            # First what is asked at one place, in a loop say, together.
+            places = {each[:2]: frozenset(other for other in asked if other[:2] == each[:2]) for each in asked}
+            ways += [(given, otherwise | every) for every in places.values() if len(every) > 1]
+            ways += [(given, otherwise | {each}) for each in asked]
         ends.add(end)
         del ways[_MOST_WAYS:]
         tried.append((declared, given, loader, found.notes[notes:], errors[faults:]))
@@ -307,36 +338,82 @@ def _follow_other_rows(
         other = _Loader(loader.path, world, found, configuration)
         with _caught(found, loader.path, errors, otherwise) as way:
             other.load(loader.path)
-        datasets, flows = other.registry.complete()
-        declared = [each for each in datasets if each.place not in places]
+        elsewhere = _elsewhere(other.registry, places)
         told = found.notes[notes:]
         del found.notes[notes:]
-        if errors or not declared:
+        if errors or not elsewhere.datasets:
             continue
         found.notes += [note for note in told if note not in found.notes]
-        places |= {each.place for each in declared}
-        targets = {each.name for each in declared}
-        loader.of_other_rows.append(only := Registry())
-        only.datasets, only.flows = declared, [flow for flow in flows if flow.target in targets]
+        places |= {each.place for each in elsewhere.datasets}
+        loader.of_other_rows.append(elsewhere)
         further = [each for each in way.asked if EACH in each[2] and each not in known]
         ways += [otherwise | {each} for each in further]
         known.update(further)
         del ways[_MOST_WAYS:]
 
 
-def _declared_by(function: Callable, world: World, given: tuple, whole: bool) -> Registry:
-    """What a call with stand-ins declares; those for `**options` as it asks for them."""
+def _declared_by(
+    function: Callable, world: World, given: tuple, whole: bool, report: Callable[[str], None]
+) -> list[Registry]:
+    """What a call with stand-ins declares, and what it does elsewhere if a condition has the other answer.
+
+    Args:
+        report: told of each condition.
+
+    Raises:
+        Exception: whatever the call fails by, if it does on each way.
+    """
     options = _stand_ins(function, world, len(given), whole)
+    found: list[Registry] = []
+    ways: list[frozenset[Condition]] = [frozenset()]
+    doubts: dict[tuple[str, int], str] = {}
+    failure: Exception | None = None
+    for otherwise in ways:
+        try:
+            with one_way(otherwise=otherwise) as way:
+                registry = _called(function, world, given, options)
+        except Exception as error:
+            failure = failure or error
+        else:
+            if found:
+                registry = _elsewhere(registry, {each.place for other in found for each in other.datasets})
+            if not found or registry.datasets:
+                found.append(registry)
+                doubts |= way.doubts
+        if not otherwise:
+            ways += [frozenset({each}) for each in way.asked][:_MOST_WAYS]
+    if failure is not None and not found:
+        raise failure
+    for (file, line), text in doubts.items():
+        report(described(f"{Path(file).name}:{line}: depends on {text}"))
+    return found
+
+
+def _called(function: Callable, world: World, given: tuple, options: dict[str, Any]) -> Registry:
+    """What a call declares; stand-ins for `**options` are given as it asks for them."""
     open_ended = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
     while True:
         try:
             with collecting(Registry()) as registry:
-                function(*given, **options)
+                made = function(*given, **options)
+                if inspect.isfunction(made) and not (registry.datasets or registry.flows):
+                    # It may make a decorator.
+                    made(world.decorated(made))
             return registry
         except KeyError as error:
             if not open_ended or not isinstance(name := error.args[0], str) or name in options:
                 raise
-            options[name] = world.spark if name == "spark" else world.stand_in(name)
+            options[name] = world.stand_in(name)
+
+
+def _elsewhere(registry: Registry, places: Set[Place]) -> Registry:
+    """The datasets, with their flows, that are declared in none of these places."""
+    datasets, flows = registry.complete()
+    only = Registry()
+    only.datasets = [each for each in datasets if each.place not in places]
+    targets = {each.name for each in only.datasets}
+    only.flows = [flow for flow in flows if flow.target in targets]
+    return only
 
 
 def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
@@ -352,21 +429,35 @@ def _without_conflict(registries: list[Registry]) -> list[list[Registry]]:
     return [group for _, group in groups]
 
 
-def _definers(tree: ast.AST) -> Iterator[tuple[str | None, ast.FunctionDef]]:
-    """The functions of a file, and the methods of its classes, that define datasets."""
-    defines = _definitions(tree)
+def _definers(tree: ast.AST, helpers: Set[str] = frozenset()) -> Iterator[tuple[str | None, ast.FunctionDef]]:
+    """The functions of a file, and the methods of its classes, that define or write datasets.
+
+    Args:
+        helpers: the names of functions that do.
+    """
+    defines = _definitions(tree, _DEFINES | _WRITES, helpers)
     for node in ast.iter_child_nodes(tree):
         for function in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(function, ast.FunctionDef) and any(map(defines, ast.walk(function))):
                 yield (node.name if isinstance(node, ast.ClassDef) else None), function
 
 
-def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
-    """Values for the parameters of a function, but for the first, that have none; for all if `whole`."""
+def _helpers(module: dict[str, Any]) -> set[str]:
+    """The names of the functions of a source that define or write datasets, where it imports them from another one."""
     return {
-        name: world.spark if name == "spark" else world.stand_in(name)
+        name
+        for name, value in module.items()
+        if inspect.isfunction(value)
+        and any(value.__name__ == each.name for _, each in _definers(_tree(Path(value.__code__.co_filename))))
+    }
+
+
+def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
+    """Values for the parameters of a function, but for the first, that have none, or no rules; for all if `whole`."""
+    return {
+        name: world.stand_in(name)
         for name, parameter in list(inspect.signature(function).parameters.items())[given:]
-        if (whole or parameter.default is parameter.empty)
+        if (whole or parameter.default is parameter.empty or (not parameter.default and _RULES.search(name)))
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
 
@@ -404,9 +495,11 @@ def _tree(source: Path) -> ast.AST:
         return ast.Module([], [])
 
 
-def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
+def _definitions(
+    tree: ast.AST, wanted: Set[str] = _DEFINES, helpers: Set[str] = frozenset()
+) -> Callable[[ast.AST], bool]:
     """Tells whether a part of the source is `dlt.table` or the like, by the names that it imports them under."""
-    modules, names = set(_PIPELINE_MODULES), set()
+    modules, names = set(PIPELINE_MODULES), set(helpers)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.asname and each.name in api.MODULES}
@@ -415,11 +508,11 @@ def _definitions(tree: ast.AST) -> Callable[[ast.AST], bool]:
                 each.asname for each in node.names if each.asname and f"{node.module}.{each.name}" in api.MODULES
             }
         elif isinstance(node, ast.ImportFrom) and node.module in api.MODULES:
-            names |= {each.asname or each.name for each in node.names if each.name in _DEFINES}
+            names |= {each.asname or each.name for each in node.names if each.name in wanted}
 
     def defines(node: ast.AST) -> bool:
         if isinstance(node, ast.Attribute):
-            return node.attr in _DEFINES and isinstance(node.value, ast.Name) and node.value.id in modules
+            return node.attr in wanted and isinstance(node.value, ast.Name) and node.value.id in modules
         return isinstance(node, ast.Name) and node.id in names
 
     return defines
@@ -791,6 +884,7 @@ class _Assembly:
                 place = f"{flow.place.file.name}:{flow.place.line}"
                 told = f"{place}: what {flow.name} reads, and whether as a stream, is in {elsewhere}, which is not here"
                 self._found.notes.append(named(told))
+                read.streaming = read.streaming or gives_a_stream(getattr(function, "__name__", ""))
             return read
         # A function may need what a symbol cannot give; then its text tells what it reads.
         place = f"{flow.place.file.name}:{line_in(failure, flow.place.file) or flow.place.line}"

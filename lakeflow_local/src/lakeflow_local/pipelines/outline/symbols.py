@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePath
 from types import CodeType, FrameType
@@ -34,8 +35,12 @@ _UNKNOWN = "only a running pipeline knows"
 # What they give is a value, which does not tell any more where it comes from.
 _ACTIONS = frozenset({"collect", "count", "first", "head", "take", "tail", "toLocalIterator", "toPandas"})
 _CREATE_VIEW = frozenset({"createOrReplaceTempView", "createTempView", "registerTempTable"})
-# How often a loop or a condition on a symbol goes on at one place of a source before it ends.
+# How often a condition on a symbol that may be what ends a loop or a recursion is met before it does, and any other,
+# which is met again in a loop over what is known, or by way of a function that such a loop calls.
 _MOST_ROUNDS = 2
+_MOST_MET = 500
+# Names of tables are told apart by neither.
+_SAME_NAME = frozenset({"lower", "upper", "casefold", "strip"})
 # What stands for each item of something that is not known.
 EACH = "[…]"
 _MANY = 8
@@ -182,7 +187,36 @@ def decided(text: str) -> bool:
     _path.asked[condition := (*key, text)] = None
     if condition in _path.otherwise:
         return not _path.answer
-    return (_path.rounds[key] <= _MOST_ROUNDS) == _path.answer
+    most = _MOST_ROUNDS if _may_go_on(frame) else _MOST_MET
+    return (_path.rounds[key] <= most) == _path.answer
+
+
+def _may_go_on(frame: FrameType) -> bool:
+    """Whether what is asked there may be what ends a `while` loop, or a recursion."""
+    if any(first <= frame.f_lasti <= last for first, last in _while_loops(frame.f_code)):
+        return True
+    caller = frame.f_back
+    while caller is not None and caller.f_code is not frame.f_code:
+        caller = caller.f_back
+    return caller is not None
+
+
+@lru_cache(maxsize=256)
+def _while_loops(code: CodeType) -> list[tuple[int, int]]:
+    """From where to where its `while` loops go: its jumps back that do not ask for the next item of a `for` loop."""
+    steps = [each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"]
+    back = [each for each in steps if "JUMP_BACKWARD" in each.opname]
+    starts = {jump.argval: next(each for each in steps if each.offset >= jump.argval) for jump in back}
+    return [(jump.argval, jump.offset) for jump in back if starts[jump.argval].opname != "FOR_ITER"]
+
+
+def otherwise(text: str) -> bool:
+    """Whether a condition on what is not known, which fails as a rule, holds on the way that is taken."""
+    frame = asking()
+    _path.asked[condition := (frame.f_code, frame.f_lasti, text)] = None
+    if condition in _path.otherwise:
+        doubt(f"{text}, which {_UNKNOWN}")
+    return condition in _path.otherwise
 
 
 class Unknown(str):
@@ -221,7 +255,7 @@ def _asked_for(other: object) -> bool:
 
 def setting(key: str) -> Unknown:
     """The value of a configuration key that was not given: `${key}`."""
-    return Unknown(f"${{{key}}}")
+    return Unknown(f"${{{described(key)}}}")
 
 
 class Base:
@@ -283,10 +317,15 @@ class Symbol:
         if name.startswith("__") and name.endswith("__"):
             if name == "__name__" and "." not in self._text:
                 return getattr(self.__wrapped__, "__name__", self._text)
+            if name == "__name__":
+                last = self._text.rpartition(".")[2]
+                # A class has the name that it is known by.
+                return last if last.isidentifier() and last[0].isupper() else str(self.derived(f"{self._text}.{name}"))
             raise AttributeError(name)
         if name == "isStreaming":
             return self._streaming
-        return self.derived(f"{self._text}.{name}")
+        part = self.derived(f"{self._text}.{name}")
+        return _Cased(part, self) if name in _SAME_NAME and type(part) is Symbol else part
 
     def __setattr__(self, name: str, value: Any) -> None:
         pass
@@ -320,7 +359,7 @@ class Symbol:
         if name in _ACTIONS and not _path.in_flow:
             return Symbol(f"{self._text}({given})")
         result = self.derived(f"{self._text}({given})", args, kwargs)
-        if _GIVES_A_STREAM.search(name):
+        if gives_a_stream(name):
             object.__setattr__(result, "_streaming", True)
         return result
 
@@ -450,6 +489,24 @@ class AnyKey(Symbol):
     def __init__(self, holder: Symbol):
         super().__init__(f"{holder!r}.keys(){EACH}")
         object.__setattr__(self, "holder", holder)
+
+
+class _Cased(Symbol):
+    """A method of a text that is not known, which gives the same text as far as it names a table."""
+
+    __slots__ = ("holder",)
+
+    def __init__(self, method: Symbol, holder: Symbol):
+        super().__init__(method._text, method._inputs, method._streaming)
+        object.__setattr__(self, "holder", holder)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(*args, **kwargs) if args or kwargs else self.holder
+
+
+def gives_a_stream(name: str) -> bool:
+    """Whether a function of that name gives a stream, as far as its name tells."""
+    return _GIVES_A_STREAM.search(name) is not None
 
 
 def in_text(text: str) -> list[Symbol]:

@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from pyspark.sql import functions
@@ -48,6 +48,8 @@ _REAL_LIBRARIES = frozenset({
     "yaml", "dateutil", "pytz", "typing_extensions", "jinja2", "packaging", "tomli",
     "pydantic",
 })  # fmt: skip
+# What sources call the pipeline module.
+PIPELINE_MODULES = frozenset({"dlt", "dp", "sdp", "pipelines"})
 # Parts of the standard library that wait.
 _NOT_FOLLOWED = frozenset({"asyncio", "concurrent", "multiprocessing", "sched", "signal", "threading", "time"})
 _FUNCTIONS = "pyspark.sql.functions."
@@ -122,7 +124,7 @@ def _named(name: str, streaming: bool = False) -> Symbol:
     if made is not None:
         return made
     if lenient.has_other_table() and falls_back():
-        raise lenient.NoTable(f"[TABLE_OR_VIEW_NOT_FOUND] {name}")
+        raise lenient.NotThere(f"[TABLE_OR_VIEW_NOT_FOUND] {name}")
     return Symbol(name, frozenset({TableRead(without_live(name), streaming)}), streaming)
 
 
@@ -161,6 +163,11 @@ class _Defaults:
     def __init__(self) -> None:
         self.given = True
         self.had_empty = False
+        self._numbered: dict[str, str] = {}
+
+    def has_one_like(self, key: str) -> bool:
+        """Whether another key has been asked for that differs by its number."""
+        return self._numbered.setdefault(re.sub(r"\d+", "#", key), key) != key
 
     def of(self, key: str, default: Any) -> Any:
         """The default of a setting, or what stands for it: what may be missing is there as a rule."""
@@ -179,7 +186,10 @@ class _Conf(Symbol):
         object.__setattr__(self, "_defaults", defaults)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._defaults.of(str(key), self._values.get(str(key), default))
+        value = self._values.get(str(key), default)
+        if value is None and lenient.ends_loop() and self._defaults.has_one_like(str(key)):
+            raise lenient.NotThere(f"[CONFIG_NOT_AVAILABLE] Configuration {key} is not available.")
+        return self._defaults.of(str(key), value)
 
     getArgument = get
 
@@ -356,6 +366,7 @@ class World:
     def _pipelines(self) -> ModuleType:
         module = ModuleType("dlt")
         module.__dict__.update({name: getattr(api, name) for name in api.__all__}, dlt=module, dp=module)
+        module.__dict__.update({name: getattr(_Module("pyspark.sql", self), name) for name in api.TYPES})
         module.__all__ = [*api.__all__, "dlt"]  # type: ignore[attr-defined]
 
         def read(name: Any) -> Symbol:
@@ -432,7 +443,7 @@ class World:
         start, cut, _ = text.partition("…")
         return _CONSTANT.fullmatch(text) is not None or any(
             start.startswith((f"{name}.", f"{name}(")) or (cut and name.startswith(start))
-            for name in (*self.absent, *self.given)
+            for name in (*(name.lstrip(".") for name in self.absent), *self.given)
         )
 
     def _lacks(self, name: str) -> None:
@@ -444,9 +455,21 @@ class World:
         file = {"__file__": sys._getframe(2).f_code.co_filename}
         return self.import_(str(name).lstrip("."), file, None, ("",), len(str(name)) - len(str(name).lstrip(".")))
 
-    def stand_in(self, name: str) -> Symbol:
-        """A value of that name; what it calls `spark` is the session."""
-        return _Part(name, self)
+    def stand_in(self, name: str) -> Any:
+        """What a source means by a parameter of that name: the session, the pipeline module, or any value."""
+        meant = {"spark": self.spark, "dbutils": self.dbutils, **dict.fromkeys(PIPELINE_MODULES, self.known["dlt"])}
+        return meant[name] if name in meant else _Part(name, self)
+
+    def decorated(self, decorator: FunctionType) -> Callable[[], Any]:
+        """A function that reads what is not known, as if it were defined where the decorator is."""
+
+        def query() -> Any:
+            return self.stand_in("query")
+
+        code = decorator.__code__
+        query.__code__ = query.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno)
+        query.__name__ = query.__qualname__ = placeholder("query")
+        return query
 
     def module(self, full: str) -> Any:
         return self.known[full] if full in self.known else importlib.import_module(full)
