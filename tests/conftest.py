@@ -69,8 +69,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-# The code that Spark makes and compiles, and the plans that it makes anew after each stage, are a quarter of what tests on
-# tens of rows cost. The demo, and what tests start as a command of its own, run by the settings that users have.
+# The code that Spark makes and compiles, and the plans that it makes anew after each stage, are a quarter of what tests
+# on tens of rows cost. The demo, and what tests start as a command of its own, run by the settings that users have.
 CHEAP = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
+from py4j.protocol import Py4JJavaError
 
 from lakeflow_local import cli
 from lakeflow_local.errors import LakeflowError
@@ -469,6 +471,47 @@ print(spark.range(7).count())
 """
         process = python(code, own_home)
         assert process.communicate(timeout=240)[0].splitlines() == ["7"]
+
+
+class TestLocalFiles:
+    def test_of_those_that_rename_to_one_name_one_does_and_the_others_are_told(self, spark, tmp_path):
+        """As processes that commit the same version of a table do."""
+        hadoop, configuration = spark._jvm.org.apache.hadoop.fs, spark._jsc.hadoopConfiguration()
+        nothing = spark.sparkContext._gateway.new_array(hadoop.Options.Rename, 0)
+
+        def rename(number: int, target: str) -> str | None:
+            files = hadoop.FileContext.getFileContext(configuration)
+            try:
+                files.rename(hadoop.Path(f"{tmp_path}/{target}.{number}"), hadoop.Path(f"{tmp_path}/{target}"), nothing)
+            except Py4JJavaError as error:
+                return error.java_exception.getClass().getSimpleName()
+            return None
+
+        for target in map(str, range(20)):
+            for number in range(4):
+                (tmp_path / f"{target}.{number}").write_text(str(number))
+            with ThreadPoolExecutor(4) as pool:
+                told = list(pool.map(rename, range(4), [target] * 4))
+            assert sorted(filter(None, told)) == ["FileAlreadyExistsException"] * 3
+            assert (tmp_path / target).read_text() == str(told.index(None))
+            assert len(list(tmp_path.glob(f"{target}.*"))) == 3, "those that lost keep what they wrote"
+
+    def test_both_of_hadoops_interfaces_are_ours_and_set_the_mode_of_a_file(self, spark, tmp_path):
+        hadoop, configuration = spark._jvm.org.apache.hadoop.fs, spark._jsc.hadoopConfiguration()
+        path = hadoop.Path(f"file:{tmp_path}/folder/file")
+        files = path.getFileSystem(configuration)
+        context = hadoop.FileContext.getFileContext(path.toUri(), configuration).getDefaultFileSystem()
+        names = {found.getClass().getName() for found in (files, context)}
+        assert names == {"lakeflow.local.LocalFiles", "lakeflow.local.LocalFiles$Context"}
+        files.create(path).close()
+        file = tmp_path / "folder" / "file"
+        assert file.stat().st_mode & 0o7777 == 0o644, "by Hadoop's own mask"
+        for mode in (0o640, 0o1755):
+            files.setPermission(path, hadoop.permission.FsPermission(f"{mode:o}"))
+            assert file.stat().st_mode & 0o7777 == mode
+        (tmp_path / "link").symlink_to(file)
+        assert files.getFileStatus(hadoop.Path(f"file:{tmp_path}/link")).isFile()
+        assert context.getFileLinkStatus(hadoop.Path(f"file:{tmp_path}/link")).isSymlink()
 
 
 def test_every_jar_that_is_beside_sparks_own_is_a_different_one(made_by_setup):

@@ -23,7 +23,8 @@ DUMP_SECONDS = 180
 
 def path(home: Home, java: Java) -> Path:
     """Where the archive for this Java and these jars is, or would be."""
-    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), jars.stamp(), local_files.path(home).name]
+    ours = (jars.stamp(), local_files.path(home).name)
+    parts = [java.executable.read_text(), str(java.version), str(jars.spark_jars()), *ours]
     return home.path / "java" / f"classes-{sha256(''.join(parts).encode()).hexdigest()[:16]}.jsa"
 
 

@@ -1,4 +1,4 @@
-"""A jar with `LocalFiles.java`, compiled at set-up by Janino, which comes with Spark: a Java runtime has no compiler."""
+"""A jar with `LocalFiles.java`, compiled at set-up by Spark's own compiler, Janino: a Java runtime has none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {
 
 def path(home: Home) -> Path:
     """Where the jar is, or would be; another source has another name."""
-    return home.path / "java" / f"local-files-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.jar"
+    return home.jars / f"local-files-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.jar"
 
 
 def jar(home: Home) -> Path:
@@ -48,7 +48,6 @@ def make(home: Home, java: Java) -> None:
     needed = ("janino", "commons-compiler", "hadoop-client-api", "hadoop-client-runtime", "slf4j-api")
     class_path = ":".join(str(path) for name in needed for path in jars.spark_jars().glob(f"{name}-*.jar"))
     target = path(home)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent) as folder:
         command = [java.executable, *jars.QUICK_START, *java.options, "-cp", class_path]
         command += ["org.codehaus.janino.SimpleCompiler", COMPILE, COMPILE.stem, SOURCE, folder]
