@@ -49,9 +49,9 @@ def make(home: Home, java: Java) -> None:
     class_path = ":".join(str(path) for name in needed for path in jars.spark_jars().glob(f"{name}-*.jar"))
     target = path(home)
     with TemporaryDirectory(dir=target.parent) as folder:
-        command = [java.executable, *jars.QUICK_START, *java.options, "-cp", class_path]
-        command += ["org.codehaus.janino.SimpleCompiler", COMPILE, COMPILE.stem, SOURCE, folder]
-        done = subprocess.run(command, capture_output=True, text=True)
+        options = (*jars.QUICK_START, *java.options, "-cp", class_path)
+        compiler = ("org.codehaus.janino.SimpleCompiler", COMPILE, COMPILE.stem, SOURCE, folder)
+        done = subprocess.run([java.executable, *options, *compiler], capture_output=True, text=True)
         classes = sorted(Path(folder).rglob("*.class"))
         if done.returncode or not classes:
             raise LakeflowError(f"{SOURCE.name} was not compiled: {(done.stdout + done.stderr).strip()[-500:]}")
