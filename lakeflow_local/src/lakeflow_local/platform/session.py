@@ -120,6 +120,8 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
         # By default Java allocates, and fills with zeros, 64 MB for each hash table and each sort of a task.
         "spark.buffer.pageSize": "2m",
+        # The default of 100 is less than one update compiles, so that the next compiles all of it again.
+        "spark.sql.codegen.cache.maxEntries": "2000",
         # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
         "spark.databricks.delta.snapshotPartitions": "1",
         # As in an object store; on a disk a VACUUM would write two commits besides, which tell that it began and ended.
