@@ -242,6 +242,7 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, memory: int, op
     options = [
         *(() if long_running else jars.QUICK_START),
         *_ROOM,
+        *_PAGES,
         f"-Xms{memory // 2}m",
         *runtime.options,
         *options,
@@ -274,7 +275,9 @@ def _gateway(home: Home, runtime: java.Java, long_running: bool, memory: int, op
 # and compiled again without end: a tenth of a run's CPU. If none may be thrown out, Java compiles nothing any more when
 # the room is full, which 256 MB were after ten minutes. Planning makes garbage that dies young. Spark's classes fill
 # the room that Java begins with many times over, and each time the whole heap would be collected.
-_ROOM = ("-XX:+UseTransparentHugePages", "-XX:ReservedCodeCacheSize=512m", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
+_ROOM = ("-XX:ReservedCodeCacheSize=512m", "-XX:NewRatio=1", "-XX:MetaspaceSize=384m")
+# A heap of gigabytes in pages of 4 KB is a twentieth of a run's time; only Java on Linux knows the option.
+_PAGES = ("-XX:+UseTransparentHugePages",) if sys.platform == "linux" else ()
 
 
 def _log_file(home: Home) -> Path:
