@@ -169,15 +169,27 @@ def _values(looked: DataFrame, changes: DataFrame, members: DataFrame, history: 
         of(changes, "member_id", changes="1"),
         of(versions, "member_id", versions="1", start="__START_AT", end="__END_AT"),
     ]
-    every = among(looked, reduce(partial(DataFrame.unionByName, allowMissingColumns=True), rows))
+    every = among(looked, _together(rows)).withColumn("open_from", F.expr("if(end IS NULL, start, NULL)"))
+    # Nearly all versions are the open one of their key, which has only to come last: the others alone are sorted.
     follows = F.lead("start").over(Window.partitionBy("place", "place_2").orderBy("start"))
-    every = every.withColumn("follows", follows).withColumn("is_open", F.expr("versions IS NOT NULL AND end IS NULL"))
-    disordered = "end <= start OR follows < end OR (is_open AND follows IS NOT NULL)"
-    return every.groupBy("place", "place_2").agg(
-        *(F.count(name).alias(name) for name in ("members", "of_members", "changes", "versions")),
-        F.expr("count_if(is_open)").alias("open_versions"),
-        F.expr(f"coalesce(bool_or({disordered}), false)").alias("disordered"),
+    closed = every.where("end IS NOT NULL").withColumn("follows", follows)
+    disordered = closed.selectExpr("place", "place_2", "if(end <= start OR end > follows, 1, 0) AS disordered")
+    counted = ("members", "of_members", "changes", "versions")
+    return (
+        _together([every, disordered])
+        .groupBy("place", "place_2")
+        .agg(
+            *(F.count(name).alias(name) for name in counted),
+            F.count("open_from").alias("open_versions"),
+            F.expr(
+                "coalesce(max(disordered), 0) > 0 OR count(open_from) > 1 OR coalesce(max(end) > max(open_from), false)"
+            ).alias("disordered"),
+        )
     )
+
+
+def _together(frames: Iterable[DataFrame]) -> DataFrame:
+    return reduce(partial(DataFrame.unionByName, allowMissingColumns=True), frames)
 
 
 def memberships(members: DataFrame, history: DataFrame) -> DataFrame:
