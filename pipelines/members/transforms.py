@@ -64,6 +64,7 @@ def not_total(frame: DataFrame, rules: Mapping[str, str]) -> list[str]:
 # one day in so many, a prime, so that daily and weekly ingests both come to all of them.
 LATEST, TURNS = 10, 13
 _WORDS = 2**16
+_BIT = "CAST(place & 63 AS INT)"
 
 
 def checks(
@@ -123,12 +124,10 @@ def looked_at(changes: DataFrame, *names: str) -> DataFrame:
     # Whole words and rows of changes in one frame, so that the runs are worked out once for both.
     words = changes.sparkSession.range(_WORDS).select("id", *(F.lit(None).alias(name) for name in ("run", *names)))
     every = changes.select(F.lit(None).cast("bigint").alias("id"), run, *names).unionAll(words)
-    places = (
-        every.crossJoin(F.broadcast(latest))
-        .where(f"array_contains(runs, run) OR id % {TURNS} = day % {TURNS}")
-        .select("id", F.explode(F.expr(f"if(id IS NULL, array({_hashes(names)}), array(id * 64))")).alias("place"))
-    )
-    bits = F.expr("if(id IS NULL, shiftleft(1L, CAST(place & 63 AS INT)), -1L)")
+    taken = every.crossJoin(F.broadcast(latest)).where(f"array_contains(runs, run) OR id % {TURNS} = day % {TURNS}")
+    hashes = F.when(F.col("id").isNull(), F.array(*map(F.xxhash64, names))).otherwise(F.array(F.col("id") * 64))
+    places = taken.select("id", F.explode(hashes).alias("place"))
+    bits = F.expr(f"if(id IS NULL, shiftleft(1L, {_BIT}), -1L)")
     return (
         places.select(_word("place").alias("_word"), bits.alias("_bit"))
         .groupBy("_word")
@@ -139,11 +138,7 @@ def looked_at(changes: DataFrame, *names: str) -> DataFrame:
 def among(looked: DataFrame, hashes: DataFrame) -> DataFrame:
     """The rows of a frame whose `place`, the hash of a value, is in such a set."""
     placed = hashes.withColumn("_word", _word("place"))
-    return placed.join(F.broadcast(looked), "_word").where("getbit(_bits, CAST(place & 63 AS INT)) = 1")
-
-
-def _hashes(names: Iterable[str]) -> str:
-    return ", ".join(f"xxhash64({name})" for name in names)
+    return placed.join(F.broadcast(looked), "_word").where(f"getbit(_bits, {_BIT}) = 1")
 
 
 def _word(place: str) -> Column:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+from zipfile import ZipFile
 
 import boto3
 import mysql.connector
@@ -28,7 +29,7 @@ from py4j.protocol import Py4JJavaError
 from lakeflow_local import cli
 from lakeflow_local.errors import LakeflowError
 from lakeflow_local.home import Home
-from lakeflow_local.platform import java, mariadb, s3, servers, session
+from lakeflow_local.platform import java, local_files, mariadb, s3, servers, session
 from lakeflow_local.platform.daemon import Daemon
 
 
@@ -500,6 +501,26 @@ class TestLocalFiles:
             assert sorted(told, key=str) == ["FileAlreadyExistsException", None]
             assert (tmp_path / target).read_text() == str(told.index(None))
             assert len(list(tmp_path.glob(f"{target}.*"))) == 1, "who lost keeps what he wrote"
+
+    def test_setup_compiles_them_and_a_java_that_cannot_is_told(self, made_by_setup, tmp_path):
+        home = Home(root=tmp_path, path=tmp_path)
+        home.jars.mkdir()
+        executable = tmp_path / "bin" / "java"
+        executable.parent.mkdir()
+        executable.write_text("#!/bin/sh\necho 'Error: no such VM' >&2\necho '  at a.line' >&2\nexit 1\n")
+        executable.chmod(0o755)
+        with pytest.raises(LakeflowError, match=r"^local-files-\w+\.jar is missing: run lakeflow-local setup"):
+            local_files.jar(home)
+        with pytest.raises(LakeflowError) as caught:
+            local_files.make(home, java.Java(tmp_path, 17, ()))
+        assert "\n" not in str(caught.value)
+        assert "(Error: no such VM): name another Java, 17 or newer, as JAVA_HOME, then run" in str(caught.value)
+        assert list(home.jars.iterdir()) == []
+        (home.jars / "local-files-of-before.jar").touch()
+        local_files.make(home, java.find(made_by_setup))
+        assert [*home.jars.iterdir()] == [local_files.jar(home)]
+        with ZipFile(local_files.jar(home)) as jar:
+            assert "lakeflow/local/LocalFiles.class" in jar.namelist()
 
     def test_both_of_hadoops_interfaces_are_ours_and_set_the_mode_of_a_file(self, spark, tmp_path):
         hadoop, configuration = spark._jvm.org.apache.hadoop.fs, spark._jsc.hadoopConfiguration()

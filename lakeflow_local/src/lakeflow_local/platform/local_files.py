@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.files import replace
 from lakeflow_local.home import Home
 from lakeflow_local.platform import jars
-from lakeflow_local.platform.java import Java
+from lakeflow_local.platform.java import OLDEST, Java
 
 SOURCE = Path(__file__).with_name("LocalFiles.java")
 COMPILE = Path(__file__).with_name("Compile.java")
@@ -43,22 +44,27 @@ def make(home: Home, java: Java) -> None:
     """Compiles it.
 
     Raises:
-        LakeflowError: that failed.
+        LakeflowError: this Java or this Spark does not compile it.
     """
     needed = ("janino", "commons-compiler", "hadoop-client-api", "hadoop-client-runtime", "slf4j-api")
     class_path = ":".join(str(path) for name in needed for path in jars.spark_jars().glob(f"{name}-*.jar"))
     target = path(home)
-    with TemporaryDirectory(dir=target.parent) as folder:
+    content = BytesIO()
+    with TemporaryDirectory() as folder:
         options = (*jars.QUICK_START, *java.options, "-cp", class_path)
         compiler = ("org.codehaus.janino.SimpleCompiler", COMPILE, COMPILE.stem, SOURCE, folder)
         done = subprocess.run([java.executable, *options, *compiler], capture_output=True, text=True)
         classes = sorted(Path(folder).rglob("*.class"))
         if done.returncode or not classes:
-            raise LakeflowError(f"{SOURCE.name} was not compiled: {(done.stdout + done.stderr).strip()[-500:]}")
-        with ZipFile(Path(folder) / target.name, "w") as archive:
+            told = next(iter(done.stderr.strip().splitlines()), "no word of why")
+            raise LakeflowError(
+                f"{SOURCE.name} does not compile ({told}): name another Java, {OLDEST} or newer, as JAVA_HOME, "
+                f"then run {jars.SETUP} again"
+            )
+        with ZipFile(content, "w") as archive:
             for file in classes:
                 archive.write(file, file.relative_to(folder))
-        os.replace(Path(folder) / target.name, target)
+    replace(target, content.getvalue())
     for old in target.parent.glob("local-files-*.jar"):
         if old != target:
             old.unlink()

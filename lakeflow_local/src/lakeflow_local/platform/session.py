@@ -118,7 +118,7 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # With it, a Python UDF over columns that were read from Parquet waits for its worker without end (Spark 4.2.0).
         "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
-        # By default Java allocates, and fills with zeros, 64 MB for each hash table and each sort of a task.
+        # Spark's default for a heap like this, 64 MB, is filled with zeros for each hash table and each sort of a task.
         "spark.buffer.pageSize": "2m",
         # The default of 100 is less than one update compiles, so that the next compiles all of it again.
         "spark.sql.codegen.cache.maxEntries": "2000",

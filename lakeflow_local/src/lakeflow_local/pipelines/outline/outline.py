@@ -444,12 +444,10 @@ def _definers(tree: ast.AST, helpers: Set[str] = frozenset()) -> Iterator[tuple[
 
 def _helpers(module: dict[str, Any]) -> set[str]:
     """The names of the functions of a source that define or write datasets, where it imports them from another one."""
-    return {
-        name
-        for name, value in module.items()
-        if inspect.isfunction(value)
-        and any(value.__name__ == each.name for _, each in _definers(_tree(Path(value.__code__.co_filename))))
-    }
+    functions = {name: value for name, value in module.items() if inspect.isfunction(value)}
+    files = {Path(value.__code__.co_filename) for value in functions.values()}
+    definers = {file: {each.name for _, each in _definers(_tree(file))} for file in files}
+    return {name for name, value in functions.items() if value.__name__ in definers[Path(value.__code__.co_filename)]}
 
 
 def _stand_ins(function: Callable, world: World, given: int = 0, whole: bool = False) -> dict[str, Any]:
