@@ -2109,3 +2109,37 @@ def test_a_function_declares_more_with_what_it_has_defaults_for(tmp_path):
     )
     assert inputs(found) == {"${source}_changes": ("${source}",)}
     assert "flow all_rows writes ${target}, which is not known" in found.notes
+
+
+def test_a_package_may_hold_folders_alone(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__py="""
+            from pyspark import pipelines as dp
+            import common.absent.words as words
+            import common.tools.lib_kept.history as history
+            import common.lib_loads.loads
+
+            @dp.temporary_view
+            def changes():
+                return spark.readStream.table("feed").select(words.key())
+
+            history.keep("changes", "kept")
+            common.lib_loads.loads.load("extra")
+        """,
+        common__tools__lib_kept__history__py="""
+            from pyspark import pipelines as dp
+
+            def keep(source, target):
+                dp.create_streaming_table(target)
+                dp.create_auto_cdc_flow(target=target, source=source, keys=["a"], sequence_by="b")
+        """,
+        common__lib_loads__loads__py="""
+            from pyspark import pipelines as dp
+
+            def load(name):
+                dp.table(lambda: spark.readStream.table(f"{name}_raw"), name=name)
+        """,
+    )
+    assert inputs(found) == {"changes": ("feed",), "kept": ("changes",), "extra": ("extra_raw",)}
+    assert found.notes == ["common.absent.words is not here; what comes from it is not known"]

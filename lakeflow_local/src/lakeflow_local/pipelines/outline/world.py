@@ -524,8 +524,11 @@ class World:
         if (file := path / "__init__.py").is_file():
             return self._loaded(file, ".".join(parts))
         # A folder without __init__.py is a package if a source could import from it what it wants.
-        wanted = [part for part in fromlist or () if part and part != "*"] or ["*"]
-        has_all = path.is_dir() and all(any(path.glob(f"{part}.py")) or (path / part).is_dir() for part in wanted)
+        wanted = [part for part in fromlist or () if part and part != "*"]
+        if wanted:
+            has_all = all((path / f"{part}.py").is_file() or (path / part).is_dir() for part in wanted)
+        else:
+            has_all = any(next(path.glob(f"{below}*.py"), None) for below in ("", "*/", "*/*/"))
         return _Folder(path, parts, self) if has_all else None
 
     def _loaded(self, file: Path, name: str) -> Any:
