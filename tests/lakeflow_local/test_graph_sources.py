@@ -2143,3 +2143,33 @@ def test_a_package_may_hold_folders_alone(tmp_path):
     )
     assert inputs(found) == {"changes": ("feed",), "kept": ("changes",), "extra": ("extra_raw",)}
     assert found.notes == ["common.absent.words is not here; what comes from it is not known"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "create_streaming_table('kept')",
+        "create_sink('out', 'delta')",
+        "apply_changes(target='kept', source='feed', keys=['a'], sequence_by='b')",
+        "create_auto_cdc_from_snapshot_flow(target='kept', source='feed', keys=['a'])",
+    ],
+)
+def test_what_declares_by_its_call_alone_is_no_decorator(tmp_path, call):
+    found = graph_of(tmp_path, a__py=f"import dlt\n\n@dlt.{call}\ndef f():\n    return spark.table('feed')\n")
+    name = "create_auto_cdc_flow" if "apply" in call else call.partition("(")[0]
+    told = f"{name}() is not a decorator; call it without @, above no function"
+    assert (3, told) in [(fault.line, fault.message) for fault in found.errors]
+
+
+def test_a_decorator_that_decorates_no_function_is_told(tmp_path):
+    lost = "import dlt\n\ndlt.table(name='lost')\ndef f():\n    return spark.table('feed')\n"
+    told = "table(…) decorates no function, so it declares nothing; write it as @table(…) above one"
+    assert [(e.line, e.message) for e in graph_of(tmp_path, a__py=lost).errors] == [(3, told)]
+    flow = "\ndef g():\n    return spark.readStream.table('feed')\n"
+    found = graph_of(
+        tmp_path,
+        a__py=f"{lost}\nkept = dlt.table(name='kept')\nkept(f)\ndlt.create_streaming_table('t')\n"
+        f"dlt.append_flow(target='t'){flow}@dlt.append_flow(target='t', name='h'){flow}",
+    )
+    assert inputs(found) == {"kept": ("feed",), "t": ("feed",)}
+    assert found.notes == [f"a.py:3: {told}", f"a.py:10: {told.replace('table', 'append_flow')}"]

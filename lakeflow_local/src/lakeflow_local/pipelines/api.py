@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from pyspark.sql import Column, DataFrame
 
@@ -105,6 +105,18 @@ def _refused(function: str, options: Mapping[str, Any]) -> str | None:
     return f"the argument {', '.join(given)} of {function}()" if given else None
 
 
+def _idle(declare: Callable, function_name: str, place: Place) -> Callable:
+    """`declare`, of which the registry knows that it decorates nothing until it does."""
+    idle = declared.active().idle
+    idle[place] = function_name
+
+    def decorate(function: Callable) -> Callable:
+        idle.pop(place, None)
+        return declare(function)
+
+    return decorate
+
+
 def _declares(kind: Kind | None, function_name: str) -> Callable:
     """A dataset decorator, to be used bare or with arguments."""
 
@@ -164,7 +176,7 @@ def _declares(kind: Kind | None, function_name: str) -> Callable:
             declared.active().add(dataset, [flow], function)
             return function
 
-        return declare if query_function is None else declare(query_function)
+        return _idle(declare, function_name, place) if query_function is None else declare(query_function)
 
     decorator.__name__ = decorator.__qualname__ = function_name
     return decorator
@@ -185,6 +197,25 @@ view = _declares(Kind.TEMPORARY_VIEW, "view")
 create_view = view
 
 
+def _called_alone(function: Callable) -> Callable:
+    """A function that declares by its call alone; what it gives refuses to decorate anything."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Callable:
+        function(*args, **kwargs)
+        place = _here()
+
+        def decorate(_: Any) -> NoReturn:
+            raise LakeflowError(
+                f"{function.__name__}() is not a decorator; call it without @, above no function", **place
+            )
+
+        return decorate
+
+    return call
+
+
+@_called_alone
 def create_streaming_table(
     name: str,
     comment: str | None = None,
@@ -293,7 +324,7 @@ def _writes(function_name: str, what: str, output_mode: str = "append", refused:
             )
             return function
 
-        return declare if query_function is None else declare(query_function)
+        return _idle(declare, function_name, place) if query_function is None else declare(query_function)
 
     decorator.__name__ = decorator.__qualname__ = function_name
     return decorator
@@ -377,6 +408,7 @@ def _scd_type(given: str | int, place: Place) -> tuple[int, bool]:
     return int(given), False
 
 
+@_called_alone
 def create_auto_cdc_flow(
     target: str,
     source: str,
@@ -444,6 +476,7 @@ def create_auto_cdc_flow(
 apply_changes = create_auto_cdc_flow
 
 
+@_called_alone
 def create_auto_cdc_from_snapshot_flow(
     target: str,
     source: str | Callable[[Any], Any] | tuple[Any, Any] | None = None,
@@ -500,6 +533,7 @@ def _of_one(snapshot: Any, version: Any) -> Callable[[Any], Any]:
 apply_changes_from_snapshot = create_auto_cdc_from_snapshot_flow
 
 
+@_called_alone
 def create_sink(name: str, format: str, options: Mapping[str, Any] | None = None) -> None:
     """Declares a sink that append flows write: the format and the options of Spark's stream writer."""
     sink = Sink(format=format, options=_properties(options))

@@ -19,12 +19,17 @@ _PACKAGE = str(Path(__file__).resolve().parent)
 
 
 class Registry:
-    """Datasets and flows of one pipeline, in the order of their declaration."""
+    """Datasets and flows of one pipeline, in the order of their declaration.
+
+    Attributes:
+        idle: the decorators that have decorated nothing, by where they were made.
+    """
 
     def __init__(self) -> None:
         self.datasets: list[Dataset] = []
         self.flows: list[Flow] = []
         self.hooks: list[Hook] = []
+        self.idle: dict[Place, str] = {}
         self._expectations: dict[int, list[Expectation]] = {}
         self._functions: dict[int, Callable] = {}
 

@@ -265,6 +265,9 @@ def outline(
     hooks = [hook for registry in registries for hook in registry.hooks]
     told = "is told of the events of an update"
     found.notes += [f"{each.place.file.name}:{each.place.line}: {each.name}() {told}" for each in hooks]
+    idle = [_decorates_nothing(name, place) for registry in registries for place, name in registry.idle.items()]
+    if found.datasets:
+        found.notes += [f"{Path(fault.file).name}:{fault.line}: {fault.message}" for fault in idle]
     in_part = not whole and any(registry.hooks or registry.flows for registry in registries)
     if not (found.datasets or found.errors or in_part):
         registries = []
@@ -275,6 +278,8 @@ def outline(
         if any(registry.datasets or (registry.flows and not whole) for registry in registries):
             for group in _without_conflict(registries):
                 _Assembly(found, world, names, False).add(group)
+        elif idle:
+            found.errors += idle
         elif passed_over:
             first = passed_over[0]
             found.errors.append(Fault(str(first.file), first.line, first.message))
@@ -484,6 +489,11 @@ def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, 
             file, line, named(f"defines no dataset; it may be in {', '.join(sorted(absent))}, which is not here")
         )
     return Fault(str(sources[0]), 1, "defines no dataset")
+
+
+def _decorates_nothing(name: str, place: Place) -> Fault:
+    told = f"{name}(…) decorates no function, so it declares nothing; write it as @{name}(…) above one"
+    return Fault(str(place.file), place.line, told)
 
 
 def _tree(source: Path) -> ast.AST:
