@@ -222,6 +222,21 @@ class TestColumns:
             ForeignKey(("b",), "v", (), name="fk", rely=True),
         )
 
+    def test_unique_keys_are_read_and_change_nothing(self):
+        text = """CREATE LIVE TABLE seats (
+            unique BOOLEAN, badge STRING UNIQUE NOT NULL, code STRING CONSTRAINT one UNIQUE RELY COMMENT 'c', row INT,
+            UNIQUE (row) NOT ENFORCED, CONSTRAINT two UNIQUE (row, code) RELY,
+            CONSTRAINT sure EXPECT (row > 0)) AS SELECT 1"""
+        dataset = created(text).dataset
+        assert dataset.columns == (
+            Column("unique", "BOOLEAN"),
+            Column("badge", "STRING", not_null=True),
+            Column("code", "STRING", comment="c"),
+            Column("row", "INT"),
+        )
+        assert dataset.expectations == (Expectation("sure", "row > 0", Action.WARN),)
+        assert dataset.primary_key is None
+
     def test_an_empty_list_is_none(self):
         assert created("CREATE STREAMING LIVE VIEW v ( ) COMMENT 'x' AS SELECT 1").dataset.columns == ()
 
@@ -506,7 +521,7 @@ REFUSED = [
     (
         "CREATE LIVE TABLE t (\n a INT,\n CONSTRAINT p CHECK (a > 0)) AS SELECT 1",
         "3: expected EXPECT after CONSTRAINT p; found CHECK "
-        "(only EXPECT, PRIMARY KEY and FOREIGN KEY constraints exist in pipelines)",
+        "(only EXPECT, PRIMARY KEY, FOREIGN KEY and UNIQUE constraints exist in pipelines)",
     ),
     ("CREATE LIVE TABLE t (CONSTRAINT a EXPECT (b) ON VIOLATION WARN) AS SELECT 1", "expected DROP ROW or FAIL UPDATE"),
     ("CREATE LIVE TABLE t (CONSTRAINT a EXPECT b) AS SELECT 1", "expected ( after EXPECT; found b"),

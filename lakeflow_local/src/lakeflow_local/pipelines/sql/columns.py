@@ -9,7 +9,7 @@ from lakeflow_local.pipelines.sql.cursor import Cursor
 
 _COLUMN_CLAUSES = (
     "NOT", "NULL", "COMMENT", "GENERATED", "DEFAULT", "MASK", "CONSTRAINT", "PRIMARY", "FOREIGN", "REFERENCES",
-    ",", ")",
+    "UNIQUE", ",", ")",
 )  # fmt: skip
 _AFTER_TYPE = ("", ",", ")", "(", "<", "NOT", "COMMENT", "GENERATED", "DEFAULT", "MASK")
 # Informational, like the keys themselves: they change nothing here.
@@ -44,10 +44,14 @@ def read_columns(cursor: Cursor, dataset: Dataset, what: str) -> Dataset:
             primary_keys.append(_primary_key(cursor, constraint))
         elif cursor.at_words("FOREIGN", "KEY", "(") or (named and cursor.at_words("FOREIGN", "KEY")):
             foreign_keys.append(_foreign_key(cursor, constraint))
+        elif cursor.at_words("UNIQUE", "("):
+            cursor.index += 1
+            cursor.columns("UNIQUE")
+            _key_options(cursor)
         elif named:
             cursor.fail(
                 f"expected EXPECT after CONSTRAINT {constraint}; found {cursor.shown()} "
-                "(only EXPECT, PRIMARY KEY and FOREIGN KEY constraints exist in pipelines)"
+                "(only EXPECT, PRIMARY KEY, FOREIGN KEY and UNIQUE constraints exist in pipelines)"
             )
         elif cursor.at_words("EXPECT", "("):
             cursor.fail("expected CONSTRAINT name before EXPECT")
@@ -142,6 +146,8 @@ def _column_definition(cursor: Cursor, primary_keys: list[PrimaryKey], foreign_k
             column = dataclasses.replace(column, mask=cursor.text(low, cursor.index))
         elif cursor.accept("PRIMARY", "KEY"):
             primary_keys.append(PrimaryKey((name,), constraint, _key_options(cursor)))
+        elif cursor.accept("UNIQUE"):
+            _key_options(cursor)
         elif cursor.at_words("REFERENCES") or cursor.accept("FOREIGN", "KEY"):
             foreign_keys.append(_references(cursor, constraint, (name,)))
         else:
