@@ -726,6 +726,19 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
     found = graph_of(tmp_path, a__py="import dlt\ndef make(n):\n    dlt.view(name=n[0] + undefined)\n")
     (fault,) = found.errors
     assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")
+    decorated = "@dp.table(name='tides')\ndef tides():\n    return spark.table('raw.tides')\n"
+    (fault,) = graph_of(tmp_path, a__py=f"from harbour.tools import declare\n\ndp = declare()\n\n{decorated}").errors
+    assert (fault.line, fault.message) == (
+        5,
+        "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt; "
+        "it may be of harbour.tools, which is not here",
+    )
+    own = "class Own:\n    def table(self, **given):\n        return lambda each: each\n\ndp = Own()\n\n"
+    (fault,) = graph_of(tmp_path, a__py=f"import dlt\n\n{own}{decorated}").errors
+    assert (fault.line, fault.message) == (
+        9,
+        "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt",
+    )
 
 
 def test_an_unqualified_target_tells_the_schema_of_the_pipeline(tmp_path):

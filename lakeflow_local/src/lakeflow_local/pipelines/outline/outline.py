@@ -480,7 +480,17 @@ def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, 
     for source in sources:
         defines = _definitions(tree := _tree(source))
         for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef) and any(map(defines, ast.walk(function))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            # It ran, and declared nothing: the decorator has the name of Databricks' only.
+            own = [part for each in function.decorator_list for part in ast.walk(each) if defines(part)]
+            if own and function in ast.iter_child_nodes(tree):
+                message = f"defines no dataset; {ast.unparse(own[0])}, which decorates {function.name}(), "
+                message += "is not of pyspark.pipelines or dlt"
+                if absent:
+                    message += f"; it may be of {', '.join(sorted(absent))}, which is not here"
+                return Fault(str(source), own[0].lineno, named(message))
+            if any(map(defines, ast.walk(function))):
                 message = f"defines no dataset; {function.name}() would, and is not called"
                 return Fault(str(source), function.lineno, message)
     if absent:
