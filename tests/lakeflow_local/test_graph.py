@@ -256,6 +256,18 @@ def test_what_is_refused_is_named_with_its_line(tmp_path, text, line, message):
     assert message in found.errors[0].message
 
 
+def test_the_query_of_what_is_defined_twice_is_no_fault_of_its_own(tmp_path):
+    found = graph_of(
+        tmp_path,
+        a__sql="CREATE OR REFRESH LIVE TABLE pears AS SELECT * FROM raw.pears;\n"
+        "CREATE OR REFRESH LIVE TABLE pears AS SELECT kind, count(*) FROM LIVE.pears GROUP BY kind;\n",
+    )
+    assert [(fault.line, fault.message) for fault in found.errors] == [
+        (2, "pears is already defined at a.sql:1; remove one")
+    ]
+    assert [(each.name, each.inputs) for each in found.datasets] == [("pears", ("raw.pears",))]
+
+
 def test_a_file_at_fault_does_not_hide_the_others(tmp_path, capsys, monkeypatch):
     (tmp_path / "bad.sql").write_text(
         "CREATE OR REFRESH STREAMING TABLE x AS\n\nSELECT 1;\nSELECT 2;\nCREATE VIEW v;\n"

@@ -618,6 +618,7 @@ class _Assembly:
         self._datasets: dict[str, Dataset] = {}
         self._flows: dict[str, list[Flow]] = {}
         self._refused: set[str] = set()
+        self._again: set[tuple[str, Place]] = set()
 
     def add(self, registries: list[Registry]) -> None:
         flows: list[Flow] = []
@@ -661,6 +662,7 @@ class _Assembly:
                 if EACH not in named(full):
                     self._found.notes.append(named(f"{dataset.place.file.name}:{dataset.place.line}: {fault}"))
             else:
+                self._again.add((full, dataset.place))
                 self._fail(fault, dataset.place)
             return
         self._datasets[full] = dataset
@@ -675,6 +677,8 @@ class _Assembly:
             or self._find_unqualified(flow)
         )
         if full is not None:
+            if (full, flow.place) in self._again:
+                return
             if (flow.name, flow.place) not in ((each.name, each.place) for each in self._flows[full]):
                 self._flows[full].append(flow)
             if wrong := faults.written_by_its_query(self._datasets[full], flow):
