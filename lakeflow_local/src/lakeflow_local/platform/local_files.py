@@ -1,4 +1,9 @@
-"""A jar with `LocalFiles.java`, compiled at set-up by Spark's own compiler, Janino: a Java runtime has none."""
+"""A jar of ours, the last on the class path before Spark's, made at set-up.
+
+It holds `LocalFiles.java`, compiled by Spark's own compiler, Janino, since a Java runtime has none; and no settings of
+YARN, in place of Hadoop's file of them. They would be half of the settings that are copied for each query and sent with
+each task, and YARN starts no session here.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +26,14 @@ SETTINGS = {
     "spark.hadoop.fs.file.impl": "lakeflow.local.LocalFiles",
     "spark.hadoop.fs.AbstractFileSystem.file.impl": "lakeflow.local.LocalFiles$Context",
 }
-"""What makes a session use it."""
+"""What makes a session use its files."""
+_WITHOUT_SETTINGS = "yarn-default.xml"
 
 
 def path(home: Home) -> Path:
     """Where the jar is, or would be; another source has another name."""
-    return home.jars / f"local-files-{sha256(SOURCE.read_bytes()).hexdigest()[:16]}.jar"
+    made_of = SOURCE.read_bytes() + _WITHOUT_SETTINGS.encode()
+    return home.jars / f"local-files-{sha256(made_of).hexdigest()[:16]}.jar"
 
 
 def jar(home: Home) -> Path:
@@ -64,6 +71,7 @@ def make(home: Home, java: Java) -> None:
         with ZipFile(content, "w") as archive:
             for file in classes:
                 archive.write(file, file.relative_to(folder))
+            archive.writestr(_WITHOUT_SETTINGS, "<configuration/>")
     replace(target, content.getvalue())
     for old in target.parent.glob("local-files-*.jar"):
         if old != target:

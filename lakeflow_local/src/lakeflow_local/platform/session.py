@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from py4j.java_gateway import JavaGateway
 from pyspark import SparkContext
@@ -68,18 +69,41 @@ def start(
         fixed = active.sparkContext.getConf()
         if any(fixed.get(key) != settings[key] for key in _FIXED if key in settings):
             active.stop()
-    if SparkContext._active_spark_context is None:
+    first = SparkContext._active_spark_context is None
+    if first:
         # Hadoop keeps its clients of object stores beyond a session, with the endpoints and the keys of that one.
-        SparkContext._jvm.org.apache.hadoop.fs.FileSystem.closeAll()
+        _java_class("org.apache.hadoop.fs.FileSystem").closeAll()
     session = SparkSession.builder.master(master).appName(app_name).config(map={**settings}).getOrCreate()
     _interrupts_as_usual()
     _errors_told_once()
+    if first:
+        _settings_without_their_origins(session.sparkContext)
     return session
+
+
+def _settings_without_their_origins(context: SparkContext) -> None:
+    """Takes from Hadoop's settings the name of the file that each came from, which nobody asks for.
+
+    The settings go with tasks that read or write files, and each of those names is compressed by itself: with them a
+    write of a few rows to a Delta table costs a seventh more.
+    """
+    for name in ("hdfs.HdfsConfiguration", "yarn.conf.YarnConfiguration", "fs.s3a.S3AFileSystem"):
+        # Each makes Hadoop read its files again when it is first used.
+        _java_class("java.lang.Class").forName(f"org.apache.hadoop.{name}")
+    settings = context._jsc.hadoopConfiguration()
+    settings.size()  # reads them
+    origins = settings.getClass().getDeclaredField("updatingResource")
+    origins.setAccessible(True)
+    origins.set(settings, _java_class("java.util.concurrent.ConcurrentHashMap")())
+
+
+def _java_class(name: str) -> Any:
+    return getattr(SparkContext._jvm, name)
 
 
 def _errors_told_once() -> None:
     """Keeps PySpark from logging each exception of a query as JSON with its stack trace, besides raising it."""
-    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+    for name in ("hive.conf.HiveConf", "yarn.conf.YarnConfiguration", "fs.s3a.S3AFileSystem"):
         PySparkLogger.getLogger(name).disabled = True
 
 
@@ -115,11 +139,15 @@ def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
         # As on Databricks: a table without USING is a Delta table.
         "spark.sql.sources.default": "delta",
         "spark.sql.legacy.createHiveTableByDefault": "false",
+        # Else each function and each operator of a column asks Java seven times more, to tell where it was called from.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # With it, a Python UDF over columns that were read from Parquet waits for its worker without end (Spark 4.2.0).
         "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
         # Spark's default for a heap like this, 64 MB, is filled with zeros for each hash table and each sort of a task.
         "spark.buffer.pageSize": "2m",
+        # Spark's default, 4 MB, is filled with zeros for each task and each setting that is sent to tasks.
+        "spark.broadcast.blockSize": "256k",
         # The default of 100 is less than one update compiles, so that the next compiles all of it again.
         "spark.sql.codegen.cache.maxEntries": "2000",
         # Delta's default of 50 tasks for a snapshot, and Spark's of 200 for a shuffle, cost more than small data does.
