@@ -20,6 +20,7 @@ from lakeflow_local.bundle.runs import JobRun, Runs, TaskRun, now
 from lakeflow_local.bundle.tree import Value
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.home import Home
+from lakeflow_local.pipelines.jvm import java_class
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -254,8 +255,9 @@ class _Execution:
         connection = self._spark.sparkContext._gateway._gateway_client.get_thread_connection()
         if connection is not None:
             connection.close()
-        session = self._spark._jsparkSession
-        self._spark._jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(session)
+        java_class(self._spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(
+            self._spark._jsparkSession
+        )
         for query in self._spark.streams.active:
             query.stop()
         self._spark.sparkContext.cancelAllJobs()

@@ -15,6 +15,7 @@ from lakeflow_local.pipelines import api, sinks
 from lakeflow_local.pipelines.auto_loader import AutoLoader
 from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import SCHEMA as EVENT_LOG
+from lakeflow_local.pipelines.jvm import empty
 from lakeflow_local.pipelines.prepare import loaded, null_is_violation, session
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.resolve import Node, Resolver
@@ -103,7 +104,7 @@ class _StandIns:
 
     def _empty(self, schema: StructType, streaming: bool) -> DataFrame:
         if not streaming:
-            return self._spark.createDataFrame([], schema)
+            return empty(self._spark, schema)
         # Every type can be cast from NULL; a stream of files could not have all of them.
         columns = [F.lit(None).cast(f.dataType).alias(f.name, metadata=f.metadata or {}) for f in schema.fields]
         return self._spark.readStream.format("rate").load().select(*columns)

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from lakeflow_local.pipelines.expectations import Result
 from lakeflow_local.pipelines.names import quoted
@@ -262,8 +265,11 @@ class EventLog:
         events = [e for f in files if f.suffix == ".jsonl" for e in _read(f)] if files else self._events
         if self._file:
             self._file.close()
-        rows = [tuple(_value(event, column) for column in _COLUMNS) for event in events]
-        frame = self._spark.createDataFrame(rows, SCHEMA).coalesce(1)
+        rows = [{column: _value(event, column) for column in _COLUMNS} for event in events]
+        schema = StructType.fromDDL(SCHEMA)
+        # Of Python's own values Spark would make rows in a Python worker.
+        table = pa.Table.from_pylist(rows, to_arrow_schema(schema, timezone="UTC"))
+        frame = self._spark.createDataFrame(table, schema).coalesce(1)
         self.readable()
         # Logs of earlier versions lack some of the columns.
         writer = frame.write.format("delta").mode("append").option("mergeSchema", "true")

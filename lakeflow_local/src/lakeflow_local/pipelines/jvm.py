@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 
 def java_class(spark: SparkSession, name: str) -> Any:
@@ -13,3 +14,13 @@ def java_class(spark: SparkSession, name: str) -> Any:
     `spark._jvm.scala.Option` would ask for each package, which Java looks for in all jars: some milliseconds a time.
     """
     return getattr(spark._jvm, name)
+
+
+def empty(spark: SparkSession, schema: StructType) -> DataFrame:
+    """No rows of these columns, of any type.
+
+    Of PySpark's own empty frame nobody knows that it is empty, until a Python worker has computed that.
+    """
+    session = spark._jsparkSession
+    rows = java_class(spark, "java.util.ArrayList")()
+    return DataFrame(session.createDataFrame(rows, session.parseDataType(schema.json())), spark)

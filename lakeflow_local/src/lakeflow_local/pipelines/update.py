@@ -30,6 +30,7 @@ from lakeflow_local.pipelines.flows import ONCE, FlowResult, Flows, explain, res
 from lakeflow_local.pipelines.freshness import Freshness, Inputs
 from lakeflow_local.pipelines.graph import Hook, Kind
 from lakeflow_local.pipelines.hooks import Hooks
+from lakeflow_local.pipelines.jvm import java_class
 from lakeflow_local.pipelines.prepare import event_log_table, loaded, null_is_violation, session, settings, then
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.registry import Registry
@@ -363,8 +364,9 @@ class _Update:
             raise
 
     def _enter_thread(self) -> None:
-        session = self._spark._jsparkSession
-        self._spark._jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(session)
+        java_class(self._spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(
+            self._spark._jsparkSession
+        )
 
     def _run_flow(self, resolver: Resolver, node: Node, resolved: Resolved, blocked: list[str]) -> FlowResult:
         name = node.flow_name(resolved.flow)

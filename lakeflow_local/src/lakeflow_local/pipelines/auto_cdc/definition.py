@@ -23,6 +23,7 @@ from lakeflow_local.pipelines.auto_cdc.columns import (
     select,
 )
 from lakeflow_local.pipelines.graph import AutoCdc
+from lakeflow_local.pipelines.jvm import empty
 
 
 def target_schema(changes: StructType, cdc: AutoCdc, spark: SparkSession) -> StructType:
@@ -33,7 +34,7 @@ def target_schema(changes: StructType, cdc: AutoCdc, spark: SparkSession) -> Str
         LakeflowError: a column or an expression of `cdc` does not fit `changes`; the message names it.
         UnsupportedError: `cdc` asks for what this module does not do.
     """
-    return Definition.of(spark.createDataFrame([], changes), cdc).schema
+    return Definition.of(empty(spark, changes), cdc).schema
 
 
 @dataclass(frozen=True)

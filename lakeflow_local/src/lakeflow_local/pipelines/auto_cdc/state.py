@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from lakeflow_local.errors import LakeflowError
+from lakeflow_local.pipelines.jvm import empty
 from lakeflow_local.pipelines.storage import Storage
 
 COMPACT_ABOVE_FILES = 64
@@ -68,7 +69,7 @@ class State:
 
     def events(self) -> DataFrame:
         if self.empty:
-            return self._spark.createDataFrame([], self._schema)
+            return empty(self._spark, self._schema)
         return self._spark.read.schema(self._schema).parquet(self._storage.path(self._folder))
 
     def add(self, events: DataFrame, compacted: Callable[[DataFrame], DataFrame]) -> None:
