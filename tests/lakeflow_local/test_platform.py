@@ -372,6 +372,14 @@ class TestSession:
         assert spark.conf.get("spark.sql.ansi.enabled") == "true"
         assert spark.conf.get("spark.sql.parquet.outputTimestampType") == "TIMESTAMP_MICROS"
 
+    def test_few_of_hadoops_settings_go_with_a_task_and_no_origin_of_one(self, spark):
+        spark.catalog.databaseExists("default")  # Hive and Hadoop have read their files
+        settings = spark._jsparkSession.sessionState().newHadoopConf()
+        assert settings.get("yarn.resourcemanager.address") is None
+        assert settings.getPropertySources("io.file.buffer.size") is None
+        assert settings.get("io.file.buffer.size") == "65536"
+        assert settings.size() < 800
+
     def test_workers_have_the_installed_pyspark_which_is_compiled(self, spark):
         import pyspark
 

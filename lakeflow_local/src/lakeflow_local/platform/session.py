@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from py4j.java_gateway import JavaGateway
+from py4j.java_gateway import JavaGateway, java_import
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
@@ -78,6 +79,9 @@ def start(
     _errors_told_once()
     if first:
         _settings_without_their_origins(session.sparkContext)
+        for name in ("api.python.PythonUtils", "sql.api.python.PythonSQLUtils"):
+            # PySpark asks for them at most calls, and Java would look in each of the packages that PySpark has named.
+            java_import(SparkContext._jvm, f"org.apache.spark.{name}")
     return session
 
 
@@ -92,7 +96,10 @@ def _settings_without_their_origins(context: SparkContext) -> None:
         _java_class("java.lang.Class").forName(f"org.apache.hadoop.{name}")
     settings = context._jsc.hadoopConfiguration()
     settings.size()  # reads them
-    origins = settings.getClass().getDeclaredField("updatingResource")
+    try:
+        origins = settings.getClass().getDeclaredField("updatingResource")
+    except Py4JJavaError:
+        return  # another Hadoop, which may keep them elsewhere
     origins.setAccessible(True)
     origins.set(settings, _java_class("java.util.concurrent.ConcurrentHashMap")())
 
