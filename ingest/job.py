@@ -349,11 +349,11 @@ class _Attempt:
         # The ranges of a number are those of what was counted.
         beside = rows >= COUNTED_BESIDE and not self.table.numbered
         extract.view(connection, self.source)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:
             expected, within = pool.submit(self._expect, connection, window, viewed=True), None
-            if beside:
-                self.run_log.make()
-            else:
+            # Java has little to do while Python's workers write.
+            made = pool.submit(self.run_log.make) if beside else None
+            if not beside:
                 within = expected.result()
                 rows = within.rows
                 if not rows:
@@ -364,6 +364,8 @@ class _Attempt:
                 written = extract.write(
                     self.spark, self.source, self.table, window, self._partitions(rows), within, target
                 )
+            if made is not None:
+                made.result()
         read = {"rows": written.totals.rows, "checksum": written.totals.checksum}
         try:
             self._verify(expected.result(), read, lambda: self._count(connection, window))
