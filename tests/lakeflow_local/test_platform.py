@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging.handlers
 import os
 import signal
 import socket
@@ -25,6 +26,9 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import ArithmeticException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import functions as F
 
 from lakeflow_local import cli
 from lakeflow_local.errors import LakeflowError
@@ -379,6 +383,20 @@ class TestSession:
         assert settings.getPropertySources("io.file.buffer.size") is None
         assert settings.get("io.file.buffer.size") == "65536"
         assert settings.size() < 800
+
+    def test_an_error_of_a_query_is_raised_and_not_logged_besides(self, spark):
+        logged = logging.handlers.BufferingHandler(10)
+        loggers = [PySparkLogger.getLogger(f"{kind}QueryContextLogger") for kind in ("SQL", "DataFrame")]
+        for logger in loggers:
+            logger.addHandler(logged)
+        try:
+            for query in (spark.sql("SELECT id / 0 FROM range(1)"), spark.range(1).select(F.col("id") / 0)):
+                with pytest.raises(ArithmeticException):
+                    query.collect()
+        finally:
+            for logger in loggers:
+                logger.removeHandler(logged)
+        assert logged.buffer == []
 
     def test_workers_have_the_installed_pyspark_which_is_compiled(self, spark):
         import pyspark

@@ -110,7 +110,7 @@ def _java_class(name: str) -> Any:
 
 def _errors_told_once() -> None:
     """Keeps PySpark from logging each exception of a query as JSON with its stack trace, besides raising it."""
-    for name in ("hive.conf.HiveConf", "yarn.conf.YarnConfiguration", "fs.s3a.S3AFileSystem"):
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).disabled = True
 
 
