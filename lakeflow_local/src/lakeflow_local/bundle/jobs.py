@@ -20,7 +20,7 @@ from lakeflow_local.bundle.runs import JobRun, Runs, TaskRun, now
 from lakeflow_local.bundle.tree import Value
 from lakeflow_local.errors import LakeflowError, UnsupportedError
 from lakeflow_local.home import Home
-from lakeflow_local.pipelines.jvm import java_class
+from lakeflow_local.pipelines.jvm import make_active
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -255,9 +255,7 @@ class _Execution:
         connection = self._spark.sparkContext._gateway._gateway_client.get_thread_connection()
         if connection is not None:
             connection.close()
-        java_class(self._spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(
-            self._spark._jsparkSession
-        )
+        make_active(self._spark)
         for query in self._spark.streams.active:
             query.stop()
         self._spark.sparkContext.cancelAllJobs()

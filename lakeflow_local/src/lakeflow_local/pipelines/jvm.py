@@ -16,6 +16,11 @@ def java_class(spark: SparkSession, name: str) -> Any:
     return getattr(spark._jvm, name)
 
 
+def make_active(spark: SparkSession) -> None:
+    """Makes this session the one of this thread in Java."""
+    java_class(spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(spark._jsparkSession)
+
+
 def empty(spark: SparkSession, schema: StructType) -> DataFrame:
     """No rows of these columns, of any type.
 

@@ -30,7 +30,7 @@ from lakeflow_local.pipelines.flows import ONCE, FlowResult, Flows, explain, res
 from lakeflow_local.pipelines.freshness import Freshness, Inputs
 from lakeflow_local.pipelines.graph import Hook, Kind
 from lakeflow_local.pipelines.hooks import Hooks
-from lakeflow_local.pipelines.jvm import java_class
+from lakeflow_local.pipelines.jvm import make_active
 from lakeflow_local.pipelines.prepare import event_log_table, loaded, null_is_violation, session, settings, then
 from lakeflow_local.pipelines.reads import seen_by
 from lakeflow_local.pipelines.registry import Registry
@@ -356,17 +356,12 @@ class _Update:
                 workers=self._workers,
                 # Settings belong to the session, which all flows share.
                 alone=lambda node: any(_settings(node, resolved) for resolved in node.resolved),
-                enter=self._enter_thread,
+                enter=lambda: make_active(self._spark),
             )
         except BaseException:
             # An interrupt does not wait for the threads; what ends in them now is no news.
             self._silent = True
             raise
-
-    def _enter_thread(self) -> None:
-        java_class(self._spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(
-            self._spark._jsparkSession
-        )
 
     def _run_flow(self, resolver: Resolver, node: Node, resolved: Resolved, blocked: list[str]) -> FlowResult:
         name = node.flow_name(resolved.flow)

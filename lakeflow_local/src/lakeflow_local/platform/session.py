@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from py4j.java_gateway import JavaGateway, java_import
 from py4j.protocol import Py4JJavaError
@@ -73,7 +72,7 @@ def start(
     first = SparkContext._active_spark_context is None
     if first:
         # Hadoop keeps its clients of object stores beyond a session, with the endpoints and the keys of that one.
-        _java_class("org.apache.hadoop.fs.FileSystem").closeAll()
+        SparkContext._jvm.org.apache.hadoop.fs.FileSystem.closeAll()
     session = SparkSession.builder.master(master).appName(app_name).config(map={**settings}).getOrCreate()
     _interrupts_as_usual()
     _errors_told_once()
@@ -91,9 +90,10 @@ def _settings_without_their_origins(context: SparkContext) -> None:
     The settings go with tasks that read or write files, and each of those names is compressed by itself: with them a
     write of a few rows to a Delta table costs a seventh more.
     """
+    jvm = context._jvm
     for name in ("hdfs.HdfsConfiguration", "yarn.conf.YarnConfiguration", "fs.s3a.S3AFileSystem"):
         # Each makes Hadoop read its files again when it is first used.
-        _java_class("java.lang.Class").forName(f"org.apache.hadoop.{name}")
+        jvm.java.lang.Class.forName(f"org.apache.hadoop.{name}")
     settings = context._jsc.hadoopConfiguration()
     settings.size()  # reads them
     try:
@@ -101,11 +101,7 @@ def _settings_without_their_origins(context: SparkContext) -> None:
     except Py4JJavaError:
         return  # another Hadoop, which may keep them elsewhere
     origins.setAccessible(True)
-    origins.set(settings, _java_class("java.util.concurrent.ConcurrentHashMap")())
-
-
-def _java_class(name: str) -> Any:
-    return getattr(SparkContext._jvm, name)
+    origins.set(settings, jvm.java.util.concurrent.ConcurrentHashMap())
 
 
 def _errors_told_once() -> None:
