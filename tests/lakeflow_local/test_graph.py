@@ -247,7 +247,8 @@ def test_notebooks_of_both_kinds(tmp_path):
          "flow a writes t, which this pipeline does not define"),
         ("import dlt\n@dlt.update_flow\ndef a(): pass\n", 2, "update_flow needs target=, the sink it writes"),
         ("import helper_of_nobody as h\nh.make_tables()\n", 1,
-         "defines no dataset; it may be in helper_of_nobody, which is not here"),
+         "defines no dataset; it may be in helper_of_nobody, "
+         "which is not here: install it, or put it beside the sources"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named_with_its_line(tmp_path, text, line, message):

@@ -18,6 +18,8 @@ from lakeflow_local.pipelines.outline import outline
 from lakeflow_local.pipelines.registry import Registry, collecting
 from tests.lakeflow_local.test_graph import graph_of, inputs, kinds
 
+NOT_HERE = "which is not here: install it, or put it beside the sources"
+
 
 def rules(found) -> dict[str, list[tuple[str, str, str]]]:
     return {d.name: [(e.name, e.predicate, e.action) for e in d.expectations] for d in found.datasets}
@@ -725,19 +727,21 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
     assert inputs(found) == {"${name}": ("${catalog}.raw.${name}",)}
     found = graph_of(tmp_path, a__py="import dlt\ndef make(n):\n    dlt.view(name=n[0] + undefined)\n")
     (fault,) = found.errors
-    assert (fault.line, fault.message) == (2, "defines no dataset; make() would, and is not called")
+    assert fault.line == 2
+    assert fault.message == "defines no dataset; make() would, and is not called: call it in the source"
     decorated = "@dp.table(name='tides')\ndef tides():\n    return spark.table('raw.tides')\n"
     (fault,) = graph_of(tmp_path, a__py=f"from harbour.tools import declare\n\ndp = declare()\n\n{decorated}").errors
     assert (fault.line, fault.message) == (
         5,
         "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt; "
-        "it may be of harbour.tools, which is not here",
+        f"it may be of harbour.tools, {NOT_HERE}",
     )
     own = "class Own:\n    def table(self, **given):\n        return lambda each: each\n\ndp = Own()\n\n"
     (fault,) = graph_of(tmp_path, a__py=f"import dlt\n\n{own}{decorated}").errors
     assert (fault.line, fault.message) == (
         9,
-        "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt",
+        "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt; "
+        "write from pyspark import pipelines as dp",
     )
 
 
@@ -1652,7 +1656,7 @@ def test_libraries_of_databricks_that_are_not_here_are_named(tmp_path):
     )
     (fault,) = found.errors
     library = "databricks.labs.community_connector.pipeline"
-    assert (fault.line, fault.message) == (3, f"defines no dataset; it may be in {library}, which is not here")
+    assert (fault.line, fault.message) == (3, f"defines no dataset; it may be in {library}, {NOT_HERE}")
 
 
 def test_a_file_of_event_hooks_alone_is_part_of_a_pipeline(tmp_path):

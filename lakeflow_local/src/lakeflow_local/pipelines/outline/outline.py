@@ -477,6 +477,7 @@ def _instances(owner: type, world: World) -> Iterator[Any]:
 
 def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
     """Says where the datasets of these sources may be: in modules that are not here, or in what nobody calls."""
+    elsewhere = f"{', '.join(sorted(absent))}, which is not here: install it, or put it beside the sources"
     for source in sources:
         defines = _definitions(tree := _tree(source))
         for function in ast.walk(tree):
@@ -486,18 +487,15 @@ def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, 
             own = [part for each in function.decorator_list for part in ast.walk(each) if defines(part)]
             if own and function in ast.iter_child_nodes(tree):
                 message = f"defines no dataset; {ast.unparse(own[0])}, which decorates {function.name}(), "
-                message += "is not of pyspark.pipelines or dlt"
-                if absent:
-                    message += f"; it may be of {', '.join(sorted(absent))}, which is not here"
+                message += "is not of pyspark.pipelines or dlt; "
+                message += f"it may be of {elsewhere}" if absent else "write from pyspark import pipelines as dp"
                 return Fault(str(source), own[0].lineno, named(message))
             if any(map(defines, ast.walk(function))):
-                message = f"defines no dataset; {function.name}() would, and is not called"
+                message = f"defines no dataset; {function.name}() would, and is not called: call it in the source"
                 return Fault(str(source), function.lineno, message)
     if absent:
         file, line = next(filter(None, absent.values()), (str(sources[0]), 1))
-        return Fault(
-            file, line, named(f"defines no dataset; it may be in {', '.join(sorted(absent))}, which is not here")
-        )
+        return Fault(file, line, named(f"defines no dataset; it may be in {elsewhere}"))
     return Fault(str(sources[0]), 1, "defines no dataset")
 
 
