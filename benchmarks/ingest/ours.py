@@ -41,7 +41,8 @@ def main(what: str, url: str) -> None:
         # no partitions and no fetch size, as the plainest call has them
         options = Source.of().jdbc_options() | {"dbtable": "members"}
         del options["fetchsize"]
-        spark.read.format("jdbc").options(**options).load().write.option("compression", "zstd").parquet(url)
+        rows = spark.read.format("jdbc").options(**options).load()
+        rows.write.mode("append").option("compression", "zstd").parquet(url)  # the folder may be there
         return
     schema = "ops_" + Path(url.rstrip("/")).name.replace("-", "_")
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
