@@ -80,10 +80,9 @@ def folder(spark: SparkSession, url: str) -> Folder | None:
     where = spark._jvm.org.apache.hadoop.fs.Path(url)
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     files = where.getFileSystem(conf)
-    kind = files.getClass().getSimpleName()
-    if kind == "LocalFileSystem":
+    if is_instance_of(spark.sparkContext._gateway, files, "org.apache.hadoop.fs.LocalFileSystem"):
         return DiskFolder(where.toUri().getPath())
-    if kind == "S3AFileSystem" and find_spec("boto3"):
+    if files.getClass().getSimpleName() == "S3AFileSystem" and find_spec("boto3"):
         return _s3_folder(spark, url, conf)
     log.info("Spark writes: its tasks have no access of their own to %s", url)
     return None

@@ -47,6 +47,11 @@ def uploads(folder: objects.S3Folder) -> list[str]:
     return [upload["Key"] for upload in found if upload["Key"].startswith(folder.prefix)]
 
 
+def test_tasks_write_on_a_disk_themselves(spark, tmp_path):
+    # by what the session opens for a disk, which here is a kind of Hadoop's own
+    assert isinstance(objects.folder(spark, f"file://{tmp_path}/day=1"), objects.DiskFolder)
+
+
 def test_files_have_their_number_of_rows_and_types_and_appear_at_the_commit(tmp_path):
     folder = objects.DiskFolder(f"{tmp_path}/day=1")
     pending = written(folder)
