@@ -359,19 +359,21 @@ class _Attempt:
                 if not rows:
                     return
             landing.clear(self.spark, self.path)
+            folder.clear()
             target = arrow.Target(folder, self.settings.rows_per_file, self.now, self.run.run_id)
-            with Progress(self.spark, rows, self.row_bytes, arrow.ROWS_PER_WRITE):
-                written = extract.write(
-                    self.spark, self.source, self.table, window, self._partitions(rows), within, target
-                )
-            if made is not None:
-                made.result()
-        read = {"rows": written.totals.rows, "checksum": written.totals.checksum}
-        try:
-            self._verify(expected.result(), read, lambda: self._count(connection, window))
-        except IngestError:
-            folder.abort(written.pending)
-            raise
+            try:
+                with Progress(self.spark, rows, self.row_bytes, arrow.ROWS_PER_WRITE):
+                    written = extract.write(
+                        self.spark, self.source, self.table, window, self._partitions(rows), within, target
+                    )
+                if made is not None:
+                    made.result()
+                read = {"rows": written.totals.rows, "checksum": written.totals.checksum}
+                self._verify(expected.result(), read, lambda: self._count(connection, window))
+            except BaseException:
+                # Of tasks that ended well, too, though what they wrote is not told where another failed.
+                folder.clear()
+                raise
         if not written.pending:
             return
         folder.commit(written.pending)

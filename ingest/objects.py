@@ -71,6 +71,9 @@ class Folder(Protocol):
     def abort(self, pending: Iterable[str]) -> None:
         """Leaves nothing of objects that were not committed; of one that cannot be removed, it says so."""
 
+    def clear(self) -> None:
+        """Leaves nothing of any object that was begun here and not committed, by whomever; or it says so."""
+
 
 def folder(spark: SparkSession, url: str) -> Folder | None:
     """The folder of a URL with the access that the session has; None where Spark alone can write there.
@@ -205,6 +208,10 @@ class DiskFolder:
         for name in pending:
             Path(self.path, f".{name}").unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        for hidden in Path(self.path).glob(".*.parquet"):
+            hidden.unlink(missing_ok=True)
+
 
 class _HiddenFile:
     """A file whose name begins with a dot, which no reader of Parquet folders looks at."""
@@ -286,6 +293,21 @@ class S3Folder:
             del upload["MultipartUpload"]
             _abort(client, upload)
 
+    def clear(self) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client, within = self.client(), f"{self.prefix}/"
+        try:
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=within)
+            left = [upload for page in pages for upload in page.get("Uploads", ())]
+        except (BotoCoreError, ClientError) as error:
+            log.warning("uploads of attempts that failed are left for the bucket's lifecycle rule: %s", _told(error))
+            return
+        for upload in left:
+            # Not every store limits its answer to the prefix.
+            if upload["Key"].startswith(within):
+                _abort(client, {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
+
 
 class _Upload:
     """A multipart upload: one part is on its way while the next is filled."""
@@ -335,10 +357,16 @@ class _Upload:
         return self._client.upload_part(**self._named, PartNumber=number, Body=part, ContentMD5=digest)["ETag"]
 
 
+def _told(error: Exception) -> str:
+    """What a store refused, without what it was asked: its code where it gave one, else the kind of the error."""
+    answer = getattr(error, "response", {})
+    return answer.get("Error", {}).get("Code") or type(error).__name__
+
+
 def _abort(client: Any, named: dict[str, str]) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         client.abort_multipart_upload(**named)
     except (BotoCoreError, ClientError) as error:
-        log.warning("an upload is left for the bucket's lifecycle rule to end: %s", type(error).__name__)
+        log.warning("an upload is left for the bucket's lifecycle rule to end: %s", _told(error))

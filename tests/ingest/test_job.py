@@ -254,6 +254,37 @@ def test_rows_that_are_counted_while_they_are_read_are_those_of_before(lake, mon
         lake.ingest("--mode=snapshot")
 
 
+@pytest.mark.parametrize("failing", ["the log", "the check", "a task"])
+def test_a_run_that_fails_after_tasks_wrote_leaves_no_upload(lake, monkeypatch, failing):
+    lake = replace(lake, reader="arrow")
+    lake.load(30)
+    begun, clear = [], objects.S3Folder.clear
+
+    def uploads(folder):
+        found = folder.client().list_multipart_uploads(Bucket=folder.bucket).get("Uploads", ())
+        return sum(upload["Key"].startswith(f"{folder.prefix}/") for upload in found)
+
+    def fails(*_given):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(job, "COUNTED_BESIDE", 1)
+        broken.setattr(objects.S3Folder, "clear", lambda folder: begun.append(uploads(folder)) or clear(folder))
+        if failing == "the log":
+            broken.setattr(job.RunLog, "make", fails)
+        elif failing == "the check":
+            broken.setattr(job._Attempt, "_verify", fails)
+        else:
+            # The session has fewer cores: the last begins when others have ended.
+            ranges = [f"member_id LIKE '%{digit}'" for digit in "012345"]
+            broken.setattr(extract, "_conditions", lambda *_given: [*ranges, "no_such_column = 1"])
+        with pytest.raises(IngestError):
+            lake.ingest()
+    assert begun[0] == 0 and begun[1] > 0
+    assert uploads(objects.folder(lake.spark, lake.landing_url)) == 0
+    assert lake.ingest().rows_landed == 30
+
+
 def test_a_second_run_at_the_same_time_is_refused(lake, monkeypatch):
     lake.load(10)
     honest = extract.rows

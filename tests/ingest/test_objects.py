@@ -1,6 +1,7 @@
 """Objects that tasks write themselves, in both kinds of folder; the whole way is in test_job.py and test_faults.py."""
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -75,6 +76,9 @@ def test_files_have_their_number_of_rows_and_types_and_appear_at_the_commit(tmp_
     folder.abort(written(folder))
     assert sorted(Path(folder.path).iterdir()) == files
     assert written(folder, ROWS.slice(0, 0)) == []
+    written(folder)  # as by a task whose result nobody has
+    folder.clear()
+    assert sorted(Path(folder.path).iterdir()) == files
 
 
 def test_an_object_of_s3_appears_at_its_commit_through_a_store_that_fails_now_and_then(s3, monkeypatch):
@@ -103,6 +107,21 @@ def test_an_object_of_s3_appears_at_its_commit_through_a_store_that_fails_now_an
     with pytest.raises(ClientError) as failed:
         written(folder)
     assert "altered" in str(explained(failed.value)) and uploads(folder) == []
+
+
+def test_what_attempts_left_is_ended_and_nothing_of_another_folder(s3, caplog):
+    folder, proxy = s3
+    beside = replace(folder, prefix=f"{folder.prefix}-beside")
+    for some in (folder, folder, beside):
+        written(some)
+    assert (len(uploads(folder)), len(uploads(beside))) == (9, 3)
+    folder.clear()
+    assert len(uploads(folder)) == len(uploads(beside)) == 3  # whose keys begin alike
+    proxy.inject(503, 3, "GET")
+    beside.clear()
+    assert "left for the bucket's lifecycle rule: SlowDown" in caplog.text
+    beside.clear()
+    assert uploads(folder) == []
 
 
 @pytest.mark.parametrize(
