@@ -736,6 +736,11 @@ def test_a_file_that_only_helps_says_what_would_define(tmp_path):
         "defines no dataset; dp.table, which decorates tides(), is not of pyspark.pipelines or dlt; "
         f"it may be of harbour.tools, {NOT_HERE}",
     )
+    two = f"from harbour.tools import declare\nfrom tides import port\n\ndp = declare(port)\n\n{decorated}"
+    (fault,) = graph_of(tmp_path, a__py=two).errors
+    assert fault.message.endswith(
+        "harbour.tools, tides, which are not here: install them, or put them beside the sources"
+    )
     own = "class Own:\n    def table(self, **given):\n        return lambda each: each\n\ndp = Own()\n\n"
     (fault,) = graph_of(tmp_path, a__py=f"import dlt\n\n{own}{decorated}").errors
     assert (fault.line, fault.message) == (
@@ -1665,7 +1670,12 @@ def test_a_file_of_event_hooks_alone_is_part_of_a_pipeline(tmp_path):
     found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"), whole=False)
     assert (found.errors, found.notes) == ([], ["a.py:2: tell() is told of the events of an update"])
     found = outline((path,), root=tmp_path, configuration={}, names=Namespace("c", "s"))
-    assert [fault.message for fault in found.errors] == ["defines no dataset"]
+    (fault,) = found.errors
+    assert fault.message == (
+        "defines no dataset; put @dp.table or @dp.materialized_view above a function that returns a DataFrame"
+    )
+    (fault,) = graph_of(tmp_path, b__sql="SET a = 1;\n").errors
+    assert "begin a statement with CREATE OR REFRESH" in fault.message
 
 
 def test_functions_that_spark_does_not_have_are_told(tmp_path):

@@ -477,7 +477,8 @@ def _instances(owner: type, world: World) -> Iterator[Any]:
 
 def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, int] | None]) -> Fault:
     """Says where the datasets of these sources may be: in modules that are not here, or in what nobody calls."""
-    elsewhere = f"{', '.join(sorted(absent))}, which is not here: install it, or put it beside the sources"
+    is_not, it = ("is not", "it") if len(absent) == 1 else ("are not", "them")
+    elsewhere = f"{', '.join(sorted(absent))}, which {is_not} here: install {it}, or put {it} beside the sources"
     for source in sources:
         defines = _definitions(tree := _tree(source))
         for function in ast.walk(tree):
@@ -496,7 +497,11 @@ def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, 
     if absent:
         file, line = next(filter(None, absent.values()), (str(sources[0]), 1))
         return Fault(file, line, named(f"defines no dataset; it may be in {elsewhere}"))
-    return Fault(str(sources[0]), 1, "defines no dataset")
+    if sources[0].suffix == ".sql":
+        how = "begin a statement with CREATE OR REFRESH STREAMING TABLE or MATERIALIZED VIEW"
+    else:
+        how = "put @dp.table or @dp.materialized_view above a function that returns a DataFrame"
+    return Fault(str(sources[0]), 1, f"defines no dataset; {how}")
 
 
 def _decorates_nothing(name: str, place: Place) -> Fault:
