@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -266,7 +266,7 @@ class EventLog:
         if self._file:
             self._file.close()
         rows = [{column: _value(event, column) for column in _COLUMNS} for event in events]
-        schema = StructType.fromDDL(SCHEMA)
+        schema = cast(StructType, StructType.fromDDL(SCHEMA))
         # Of Python's own values Spark would make rows in a Python worker.
         table = pa.Table.from_pylist(rows, to_arrow_schema(schema, timezone="UTC"))
         frame = self._spark.createDataFrame(table, schema).coalesce(1)

@@ -485,7 +485,8 @@ def _without_dataset(sources: tuple[Path, ...], absent: Mapping[str, tuple[str, 
             if not isinstance(function, ast.FunctionDef):
                 continue
             # It ran, and declared nothing: the decorator has the name of Databricks' only.
-            own = [part for each in function.decorator_list for part in ast.walk(each) if defines(part)]
+            parts = (part for each in function.decorator_list for part in ast.walk(each))
+            own = [part for part in parts if isinstance(part, ast.expr) and defines(part)]
             if own and function in ast.iter_child_nodes(tree):
                 message = f"defines no dataset; {ast.unparse(own[0])}, which decorates {function.name}(), "
                 message += "is not of pyspark.pipelines or dlt; "
