@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -20,6 +21,10 @@ from lakeflow_local.home import Home
 # The shared folder of a run; processes of xdist inherit it from the one that starts them.
 SHARED = "LAKEHOUSE_TEST_HOME"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+# The same examples in each run: a property that fails has to fail for everybody, and in the next run too.
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 # What set-up made for the project, and what the processes of a run share.
 OF_SETUP = ("jars", "java", "mariadb")

@@ -371,7 +371,10 @@ def _allowance_charges(holder: Element) -> list[Document]:
     for entry in entries:
         rate, base, written = (decimal(entry[field]) for field in ("rate", "base_amount", "amount"))
         # UBL's factor is a percentage in EN 16931, and in other customizations none: its amount tells.
-        if None not in (rate, base, written) and written and abs(rate * base - written) <= _CENT:
+        if None in (rate, base, written):
+            continue
+        of_one, of_hundred = abs(rate * base - written), abs((rate * base).scaleb(-2) - written)
+        if written and of_one <= _CENT and of_one < of_hundred:
             entry["rate"] = f"{rate.scaleb(2):f}"
     return entries
 
