@@ -22,7 +22,7 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
-from lakeflow_local.pipelines.jvm import java_class
+from lakeflow_local.pipelines.jvm import delta_log, java_class, latest_version
 from lakeflow_local.pipelines.resolve import Node, Resolved
 from lakeflow_local.pipelines.storage import Storage
 from lakeflow_local.pipelines.tables import Tables
@@ -127,17 +127,15 @@ class Freshness:
             raise _UnversionedError
         source = leaf.dataSource()
         if source.className().lower() == "delta" and source.catalogTable().isDefined():
-            logs = java_class(self._spark, "org.apache.spark.sql.delta.DeltaLog")
             path = source.catalogTable().get().location().toString()
-            return self._now(logs.forTable(self._spark._jsparkSession, path), path)
+            return self._now(delta_log(self._spark, path), path)
         path = source.options().get("path")
         if path.isDefined() and f"/checkpoints/{resolved.key}/loader/" in path.get():
             return None
         raise _UnversionedError
 
     def _now(self, log: Any, path: str) -> tuple[str, int]:
-        none = java_class(self._spark, "scala.Option").empty()
-        snapshot = log.update(False, none, none)
+        snapshot = latest_version(self._spark, log)
         return f"{path} {snapshot.metadata().id()}", snapshot.version()
 
     def note(self, node: Node, inputs: Inputs | None) -> None:

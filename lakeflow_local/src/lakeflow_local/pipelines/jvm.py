@@ -16,6 +16,20 @@ def java_class(spark: SparkSession, name: str) -> Any:
     return getattr(spark._jvm, name)
 
 
+def latest_version(spark: SparkSession, log: Any) -> Any:
+    """The latest version, Delta's `Snapshot`, of the table of a `DeltaLog`.
+
+    Until the next one Delta itself goes on with this object, which has been told what else Delta would compute by a
+    query of Spark: decision 16 says what, and why.
+    """
+    return java_class(spark, "lakeflow.local.KnownSnapshot").latest(log)
+
+
+def delta_log(spark: SparkSession, location: str) -> Any:
+    """The `DeltaLog` of the table in a folder."""
+    return java_class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(spark._jsparkSession, location)
+
+
 def make_active(spark: SparkSession) -> None:
     """Makes this session the one of this thread in Java."""
     java_class(spark, "org.apache.spark.sql.classic.SparkSession").setActiveSession(spark._jsparkSession)

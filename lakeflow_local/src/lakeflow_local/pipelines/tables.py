@@ -15,7 +15,7 @@ from lakeflow_local.pipelines import auto_cdc, sql
 from lakeflow_local.pipelines.auto_loader.schema import struct
 from lakeflow_local.pipelines.event_log import PIPELINE_ID
 from lakeflow_local.pipelines.graph import Column, Dataset, Kind
-from lakeflow_local.pipelines.jvm import java_class
+from lakeflow_local.pipelines.jvm import delta_log, java_class, latest_version
 from lakeflow_local.pipelines.names import quoted
 from lakeflow_local.pipelines.resolve import Node
 from lakeflow_local.pipelines.storage import Storage
@@ -88,9 +88,7 @@ class Tables:
         return self._snapshot(full).version()
 
     def _snapshot(self, full: str) -> Any:
-        log = java_class(self._spark, "org.apache.spark.sql.delta.DeltaLog")
-        none = java_class(self._spark, "scala.Option").empty()
-        return log.forTable(self._spark._jsparkSession, self.location(full)).update(False, none, none)
+        return latest_version(self._spark, delta_log(self._spark, self.location(full)))
 
     def rows_of_a_file(self, node: Node, rows: DataFrame) -> int:
         """How many rows make a file of the size that OPTIMIZE aims at.

@@ -1,8 +1,12 @@
-/** Compiles a file of Java, the first argument, into the folder that is the second one, where there is no JDK. */
+/** Compiles files of Java into a folder, the first argument, where there is no JDK. */
 public class Compile {
     public static void main(String[] arguments) throws Exception {
         org.codehaus.commons.compiler.ICompiler compiler = new org.codehaus.janino.Compiler();
-        compiler.setDestinationDirectory(new java.io.File(arguments[1]), true);
-        compiler.compile(new java.io.File[] {new java.io.File(arguments[0])});
+        compiler.setDestinationDirectory(new java.io.File(arguments[0]), true);
+        java.io.File[] files = new java.io.File[arguments.length - 1];
+        for (int i = 0; i < files.length; i++) {
+            files[i] = new java.io.File(arguments[i + 1]);
+        }
+        compiler.compile(files);
     }
 }

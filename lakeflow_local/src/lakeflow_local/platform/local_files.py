@@ -1,8 +1,7 @@
 """A jar of ours, the last on the class path before Spark's, made at set-up.
 
-It holds `LocalFiles.java`, compiled by Spark's own compiler, Janino, since a Java runtime has none; and no settings of
-YARN, in place of Hadoop's file of them. They would be half of the settings that are copied for each query and sent with
-each task, and YARN starts no session here.
+It holds the files of `SOURCES`, compiled by Spark's own compiler, Janino, since a Java runtime has none; and no settings of YARN, in place of Hadoop's file of them. They would be half of the settings that are copied for
+each query and sent with each task, and YARN starts no session here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lakeflow_local.home import Home
 from lakeflow_local.platform import jars
 from lakeflow_local.platform.java import OLDEST, Java
 
-SOURCE = Path(__file__).with_name("LocalFiles.java")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("LocalFiles.java", "KnownSnapshot.java", "KnownTables.java"))
 COMPILE = Path(__file__).with_name("Compile.java")
 SETTINGS = {
     "spark.hadoop.fs.file.impl": "lakeflow.local.LocalFiles",
@@ -32,7 +31,7 @@ _WITHOUT_SETTINGS = "yarn-default.xml"
 
 def path(home: Home) -> Path:
     """Where the jar is, or would be; another source has another name."""
-    made_of = SOURCE.read_bytes() + _WITHOUT_SETTINGS.encode()
+    made_of = b"".join(source.read_bytes() for source in SOURCES) + _WITHOUT_SETTINGS.encode()
     return home.jars / f"local-files-{sha256(made_of).hexdigest()[:16]}.jar"
 
 
@@ -53,20 +52,20 @@ def make(home: Home, java: Java) -> None:
     Raises:
         LakeflowError: this Java or this Spark does not compile it.
     """
-    needed = ("janino", "commons-compiler", "hadoop-client-api", "hadoop-client-runtime", "slf4j-api")
-    class_path = ":".join(str(path) for name in needed for path in jars.spark_jars().glob(f"{name}-*.jar"))
+    # Spark's own, and Delta; this one may be here in a version before.
+    class_path = f"{jars.spark_jars()}/*:{jars.folder(home, 'spark')}/*"
     target = path(home)
     content = BytesIO()
     with TemporaryDirectory() as folder:
         options = (*jars.QUICK_START, *java.options, "-cp", class_path)
-        compiler = ("org.codehaus.janino.SimpleCompiler", COMPILE, COMPILE.stem, SOURCE, folder)
+        compiler = ("org.codehaus.janino.SimpleCompiler", str(COMPILE), COMPILE.stem, folder, *map(str, SOURCES))
         done = subprocess.run([java.executable, *options, *compiler], capture_output=True, text=True)
         classes = sorted(Path(folder).rglob("*.class"))
         if done.returncode or not classes:
             told = next(iter(done.stderr.strip().splitlines()), "no word of why")
             raise LakeflowError(
-                f"{SOURCE.name} does not compile ({told}): name another Java, {OLDEST} or newer, as JAVA_HOME, "
-                f"then run {jars.SETUP} again"
+                f"{' and '.join(source.name for source in SOURCES)} do not compile ({told}): name another Java, "
+                f"{OLDEST} or newer, as JAVA_HOME, then run {jars.SETUP} again"
             )
         with ZipFile(content, "w") as archive:
             for file in classes:

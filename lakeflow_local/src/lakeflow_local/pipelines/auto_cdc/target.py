@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
+from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -13,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructField
 
 from lakeflow_local.pipelines.auto_cdc.columns import END, START, assign, column, columns, comparable, once
-from lakeflow_local.pipelines.jvm import java_class
+from lakeflow_local.pipelines.jvm import java_class, latest_version
 
 # With deletion vectors a MERGE into a large table writes the rows that change and not the files that they are in.
 TARGET_PROPERTIES = {"delta.enableDeletionVectors": "true"}
@@ -64,16 +65,19 @@ class Target:
 
     def __init__(self, spark: SparkSession, name: str):
         self.name = name
-        self._table = DeltaTable.forName(spark, name)
+        snapshot = self._open(spark)
         self.schema = self._table.toDF().schema
-        none = java_class(spark, "scala.Option").empty
-        snapshot = self._table._jdt.deltaLog().update(False, none(), none())
         self.empty = snapshot.numOfFiles() == 0
         self.small = snapshot.sizeInBytes() <= SMALL_TABLE_BYTES
         stated = snapshot.metadata().configuration().get(_STATISTICS)
         self._with_statistics = {name.strip(" `") for name in stated.get().split(",")} if stated.isDefined() else None
         # Each deletion vector costs several jobs; a small file is written again in one.
         spark.conf.set("spark.databricks.delta.merge.deletionVectors.persistent", str(not self.small).lower())
+
+    def _open(self, spark: SparkSession) -> Any:
+        """Finds the table as it is now, and gives its latest version."""
+        self._table = DeltaTable.forName(spark, self.name)
+        return latest_version(spark, self._table._jdt.deltaLog())
 
     def rows(self) -> DataFrame:
         return self._table.toDF()
@@ -93,7 +97,7 @@ class Target:
         one = self.rows().sparkSession.range(1)
         merge = self._table.alias("t").merge(one.alias("s"), condition).whenMatchedDelete()
         deleted = merge.execute().first()["num_deleted_rows"]
-        self._table = DeltaTable.forName(one.sparkSession, self.name)
+        self._open(one.sparkSession)
         return deleted
 
     def beside(
@@ -179,7 +183,7 @@ class Target:
         spark = rows.sparkSession
         rows = rows.observe(seen, F.count("*").alias("rows"))
         rows.write.format("delta").mode("append").saveAsTable(self.name)
-        self._table = DeltaTable.forName(spark, self.name)
+        self._open(spark)
         return Counts(seen.get["rows"])
 
     def replace(
