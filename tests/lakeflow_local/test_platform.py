@@ -531,6 +531,7 @@ class TestLocalFiles:
     def test_setup_compiles_them_and_a_java_that_cannot_is_told(self, made_by_setup, tmp_path):
         home = Home(root=tmp_path, path=tmp_path)
         home.jars.mkdir()
+        (home.jars / "spark").symlink_to(made_by_setup.jars / "spark")
         executable = tmp_path / "bin" / "java"
         executable.parent.mkdir()
         executable.write_text("#!/bin/sh\necho 'Error: no such VM' >&2\necho '  at a.line' >&2\nexit 1\n")
@@ -541,12 +542,13 @@ class TestLocalFiles:
             local_files.make(home, java.Java(tmp_path, 17, ()))
         assert "\n" not in str(caught.value)
         assert "(Error: no such VM): name another Java, 17 or newer, as JAVA_HOME, then run" in str(caught.value)
-        assert list(home.jars.iterdir()) == []
+        assert list(home.jars.iterdir()) == [home.jars / "spark"]
         (home.jars / "local-files-of-before.jar").touch()
         local_files.make(home, java.find(made_by_setup))
-        assert [*home.jars.iterdir()] == [local_files.jar(home)]
+        assert {*home.jars.iterdir()} == {home.jars / "spark", local_files.jar(home)}
         with ZipFile(local_files.jar(home)) as jar:
-            assert "lakeflow/local/LocalFiles.class" in jar.namelist()
+            classes = {f"lakeflow/local/{name}.class" for name in ("LocalFiles", "KnownSnapshot", "KnownTables")}
+            assert classes <= set(jar.namelist())
 
     def test_both_of_hadoops_interfaces_are_ours_and_set_the_mode_of_a_file(self, spark, tmp_path):
         hadoop, configuration = spark._jvm.org.apache.hadoop.fs, spark._jsc.hadoopConfiguration()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from py4j.java_gateway import JavaPackage
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
+
+_KNOWN = "lakeflow.local.KnownSnapshot"
 
 
 def java_class(spark: SparkSession, name: str) -> Any:
@@ -19,10 +22,14 @@ def java_class(spark: SparkSession, name: str) -> Any:
 def latest_version(spark: SparkSession, log: Any) -> Any:
     """The latest version, Delta's `Snapshot`, of the table of a `DeltaLog`.
 
-    Until the next one Delta itself goes on with this object, which has been told what else Delta would compute by a
-    query of Spark: decision 16 says what, and why.
+    Until the next one Delta itself goes on with this object, which takes from the version's checksum what Delta's own
+    would compute by a query of Spark (docs/decisions/0016-what-a-checksum-tells.md).
     """
-    return java_class(spark, "lakeflow.local.KnownSnapshot").latest(log)
+    known = java_class(spark, _KNOWN)
+    if isinstance(known, JavaPackage):  # the session is not of this platform, and has not that class
+        none = java_class(spark, "scala.Option").empty()
+        return log.update(False, none, none)
+    return known.latest(log)
 
 
 def delta_log(spark: SparkSession, location: str) -> Any:

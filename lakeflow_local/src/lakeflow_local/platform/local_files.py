@@ -1,7 +1,8 @@
 """A jar of ours, the last on the class path before Spark's, made at set-up.
 
-It holds the files of `SOURCES`, compiled by Spark's own compiler, Janino, since a Java runtime has none; and no settings of YARN, in place of Hadoop's file of them. They would be half of the settings that are copied for
-each query and sent with each task, and YARN starts no session here.
+It holds the classes of `SOURCES`, compiled by Spark's own compiler, Janino, since a Java runtime has none; and no
+settings of YARN, in place of Hadoop's file of them. They would be half of the settings that are copied for each query
+and sent with each task, and YARN starts no session here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from lakeflow_local.home import Home
 from lakeflow_local.platform import jars
 from lakeflow_local.platform.java import OLDEST, Java
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("LocalFiles.java", "KnownSnapshot.java", "KnownTables.java"))
+_NAMES = ("LocalFiles.java", "KnownSnapshot.java", "KnownTables.java")
+SOURCES = tuple(Path(__file__).with_name(name) for name in _NAMES)
 COMPILE = Path(__file__).with_name("Compile.java")
 SETTINGS = {
     "spark.hadoop.fs.file.impl": "lakeflow.local.LocalFiles",
@@ -52,8 +54,7 @@ def make(home: Home, java: Java) -> None:
     Raises:
         LakeflowError: this Java or this Spark does not compile it.
     """
-    # Spark's own, and Delta; this one may be here in a version before.
-    class_path = f"{jars.spark_jars()}/*:{jars.folder(home, 'spark')}/*"
+    class_path = f"{jars.spark_jars()}/*:{home.jars}/spark/*"  # the latter with Delta
     target = path(home)
     content = BytesIO()
     with TemporaryDirectory() as folder:
@@ -64,7 +65,7 @@ def make(home: Home, java: Java) -> None:
         if done.returncode or not classes:
             told = next(iter(done.stderr.strip().splitlines()), "no word of why")
             raise LakeflowError(
-                f"{' and '.join(source.name for source in SOURCES)} do not compile ({told}): name another Java, "
+                f"{', '.join(_NAMES)} do not compile ({told}): name another Java, "
                 f"{OLDEST} or newer, as JAVA_HOME, then run {jars.SETUP} again"
             )
         with ZipFile(content, "w") as archive:

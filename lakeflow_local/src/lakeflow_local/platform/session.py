@@ -133,6 +133,7 @@ _FIXED = ("spark.hadoop.javax.jdo.option.ConnectionURL", "spark.sql.extensions")
 
 def _platform(home: Home, endpoints: Endpoints) -> dict[str, str]:
     return {
+        # Ours comes before Delta's, which plans the reads.
         "spark.sql.extensions": "lakeflow.local.KnownTables,io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.warehouse.dir": str(home.warehouse),

@@ -25,7 +25,7 @@ def run(home: Home, progress: Callable[[str], None]) -> None:
         with _timed(progress, "Jars for Spark, the database and S3 (240 MB)"):
             jars.download(home, runtime)
     if not local_files.path(home).exists():
-        with _timed(progress, "A class for files of this machine, compiled"):
+        with _timed(progress, "Classes for files of this machine and for tables, compiled"):
             local_files.make(home, runtime)
     if jars.MYSQL in jars.configurations() and not mariadb.is_ready(home):
         with _timed(progress, "The MySQL-compatible server's data folder"):
