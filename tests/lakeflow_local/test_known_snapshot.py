@@ -54,7 +54,6 @@ def said(version: Any) -> dict[str, Any]:
         "batches": listed(java_list(version.setTransactions())),
         "all": listed(version.allFiles().collectAsList()),
         "without statistics": listed(java_list(version.getAllFiles(False))),
-        "with rows": listed(java_list(version.getAllFiles(True))),
     }
 
 
@@ -75,17 +74,16 @@ def test_it_says_what_delta_computes(spark, table, tmp_path):
 
     rows = "SELECT id, CAST(id AS STRING) AS s, CAST(id % 3 AS INT) AS p"
     steps = (
-        [f"INSERT INTO {table} {rows} FROM range(100)"],
-        [stream, f"DELETE FROM {table} WHERE id % 7 = 0"],
+        [f"INSERT INTO {table} {rows} FROM range(100)", stream],
         [
+            f"DELETE FROM {table} WHERE id % 7 = 0",
             f"MERGE INTO {table} t USING (SELECT id FROM range(95, 105)) s ON t.id = s.id "
             "WHEN MATCHED THEN UPDATE SET s = NULL WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)",
             stream,
             f"ALTER TABLE {table} RENAME COLUMN s TO text",
         ],
-        [f"OPTIMIZE {table}", f"ALTER TABLE {table} CLUSTER BY NONE"],
-        [f"RESTORE TABLE {table} TO VERSION AS OF 2"],
-        [f"INSERT OVERWRITE {table} {rows} FROM range(7)", f"DELETE FROM {table}"],
+        [f"OPTIMIZE {table}", f"RESTORE TABLE {table} TO VERSION AS OF 2"],
+        [f"INSERT OVERWRITE {table} {rows} FROM range(7)", f"ALTER TABLE {table} CLUSTER BY NONE"],
     )
     for some in steps:
         for step in some:
@@ -96,7 +94,7 @@ def test_it_says_what_delta_computes(spark, table, tmp_path):
         assert (kind(plain), kind(known), plain._computedStateTriggered()) == (PLAIN, expected, False), step
         assert said(known) == said(plain), step
         assert known.equals(delta_log(spark, folder).unsafeVolatileSnapshot()), "Delta goes on with it"
-    assert said(known)["files"] == 0 and len(said(known)["batches"]) == 1
+    assert known.setTransactions().size() == known.domainMetadata().size() == 1
 
 
 def test_what_the_checksum_does_not_have_is_computed(spark, table):
