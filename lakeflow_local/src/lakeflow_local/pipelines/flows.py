@@ -116,7 +116,7 @@ class Flows:
         """Runs one flow to the end of what its sources hold and adds what it did to `result`."""
         metrics = resolved.metrics
         if node.dataset.sink is None:
-            self._tables.version(node.table)
+            self._tables.look_at(node.table)
         if resolved.flow.snapshot is not None:
             self._apply_snapshots(node, resolved, resolved.flow.snapshot)
             metrics.close()
