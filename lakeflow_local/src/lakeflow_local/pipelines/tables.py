@@ -33,6 +33,7 @@ class Tables:
         self._storage = storage
         self._known: dict[str, str] = storage.read_json(_STATE) or {}
         self._schemas: set[str] = set()
+        self._locations: dict[str, str] = {}
         self._changing = threading.Lock()
 
     def exists(self, node: Node) -> bool:
@@ -75,13 +76,15 @@ class Tables:
         return _Definition(node.dataset, columns, {PIPELINE_ID: self._pipeline_id}, changing=changing)
 
     def location(self, full: str) -> str:
-        """The folder of a table, as Spark writes it."""
+        """The folder of a table, as Spark writes it; asked for once, since the catalog takes longer than the rest."""
+        if full in self._locations:
+            return self._locations[full]
         identifier = java_class(self._spark, "org.apache.spark.sql.catalyst.TableIdentifier")
         option = java_class(self._spark, "scala.Option")
         _, schema, table = full.split(".", 2)
         catalog = self._spark._jsparkSession.sessionState().catalog()
         found = catalog.getTableMetadata(identifier(table, option.apply(schema)))
-        return found.location().toString()
+        return self._locations.setdefault(full, found.location().toString())
 
     def version(self, full: str) -> int:
         """The latest version of a table, counted up with every commit."""
@@ -116,6 +119,7 @@ class Tables:
             self._schemas.add(schema)
 
     def _create(self, full: str, wanted: _Definition, *, replace: bool) -> None:
+        self._locations.pop(full, None)
         create = "CREATE OR REPLACE TABLE" if replace else "CREATE TABLE"
         self._spark.sql(f"{create} {quoted(full)} {wanted.ddl()}")
 
