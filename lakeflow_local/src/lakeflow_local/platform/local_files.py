@@ -32,8 +32,8 @@ _WITHOUT_SETTINGS = "yarn-default.xml"
 
 
 def path(home: Home) -> Path:
-    """Where the jar is, or would be; another source has another name."""
-    made_of = b"".join(source.read_bytes() for source in SOURCES) + _WITHOUT_SETTINGS.encode()
+    """Where the jar is, or would be; of another source, or for another Delta, it has another name."""
+    made_of = b"".join(source.read_bytes() for source in SOURCES) + (_WITHOUT_SETTINGS + jars.stamp()).encode()
     return home.jars / f"local-files-{sha256(made_of).hexdigest()[:16]}.jar"
 
 
