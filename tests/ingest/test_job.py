@@ -15,6 +15,7 @@ from ingest.errors import IngestError
 from ingest.members.table import MEMBERS
 from ingest.run_log import RunLog
 from ingest.tables import Window
+from tests.ingest.test_objects import uploads
 
 ROW = (
     "'{}', 'Ada', 'Lovelace', 'ada@example.com', '+44 20 7946 0018', '12 High Street', 'London', 'United Kingdom', "
@@ -260,16 +261,12 @@ def test_a_run_that_fails_after_tasks_wrote_leaves_no_upload(lake, monkeypatch, 
     lake.load(30)
     begun, clear = [], objects.S3Folder.clear
 
-    def uploads(folder):
-        found = folder.client().list_multipart_uploads(Bucket=folder.bucket).get("Uploads", ())
-        return sum(upload["Key"].startswith(f"{folder.prefix}/") for upload in found)
-
     def fails(*_given):
         raise ZeroDivisionError
 
     with monkeypatch.context() as broken:
         broken.setattr(job, "COUNTED_BESIDE", 1)
-        broken.setattr(objects.S3Folder, "clear", lambda folder: begun.append(uploads(folder)) or clear(folder))
+        broken.setattr(objects.S3Folder, "clear", lambda folder: begun.append(len(uploads(folder))) or clear(folder))
         if failing == "the log":
             broken.setattr(job.RunLog, "make", fails)
         elif failing == "the check":
@@ -281,7 +278,7 @@ def test_a_run_that_fails_after_tasks_wrote_leaves_no_upload(lake, monkeypatch, 
         with pytest.raises(IngestError):
             lake.ingest()
     assert begun[0] == 0 and begun[1] > 0
-    assert uploads(objects.folder(lake.spark, lake.landing_url)) == 0
+    assert uploads(objects.folder(lake.spark, lake.landing_url)) == []
     assert lake.ingest().rows_landed == 30
 
 
@@ -375,7 +372,11 @@ def test_a_killed_run_leaves_nothing_that_its_repeat_does_not_mend(lake, worker_
     while lake.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()") != [(1,)]:
         assert time.monotonic() < deadline, "the server keeps the connection of the killed run"
         time.sleep(0.1)
+    left = objects.folder(lake.spark, lake.landing_url)
+    assert uploads(left)
     assert lake.ingest().rows_landed == 52
+    if reader == "arrow":
+        assert uploads(left) == []
     assert lake.landed().count() == 152
     assert lake.current() == lake.truth()
 
